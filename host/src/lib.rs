@@ -1,1 +1,32 @@
+//! weir: a log agent that runs each tenant's parser in a sandbox.
+//!
+//! ```text
+//! cli ─> agent ─> lane ─┬─> source ──┐
+//!                │      ├─> sandbox ─┼─> event
+//!                │      └─> sink ────┘
+//!                └─> schedule, config, checkpoint, metrics
+//! ```
+//!
+//! - [`event`] is the batch; it knows nobody.
+//! - [`source`] makes batches of files, [`sandbox`] sends them through plugins, [`sink`] delivers them. They
+//!   know [`event`], never each other.
+//! - [`lane`] joins the three for one logstore; [`schedule`] says whose turn it is.
+//! - [`checkpoint`] keeps settled offsets, [`metrics`] names what is counted, [`config`] says what is wanted;
+//!   [`registry`] finds plugins.
+//! - [`agent`] puts a configuration to work; [`cli`] has one file a command.
+//! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
 
+pub mod agent;
+pub mod checkpoint;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod event;
+pub mod lane;
+pub mod metrics;
+pub mod mock;
+pub mod registry;
+pub mod sandbox;
+pub mod schedule;
+pub mod sink;
+pub mod source;

@@ -2,10 +2,13 @@
 
 use std::collections::HashMap;
 
-use crate::Kind;
+use serde::Deserialize;
+
 use crate::bindings::weir::plugin::event as wit;
 use crate::event::{Batch, Event, UNKNOWN_TIME};
 use crate::plugin::Failure;
+use crate::schema::Schema;
+use crate::{Kind, Settings};
 
 /// A field that a plugin makes; from [`Fields::add`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +20,27 @@ impl FieldId {
     pub fn index(self) -> usize {
         self.0 as usize
     }
+}
+
+/// A kind in settings is its name in the contract.
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "snake_case", remote = "Kind")]
+        enum Name {
+            Text,
+            Integer,
+            Float,
+            Boolean,
+            Json,
+        }
+        Name::deserialize(deserializer)
+    }
+}
+
+impl Settings for Kind {
+    const SCHEMA: Schema =
+        Schema::Choice(&[("text", ""), ("integer", ""), ("float", ""), ("boolean", ""), ("json", "")]);
 }
 
 /// The fields that a plugin makes.
@@ -40,6 +64,17 @@ impl Fields {
             self.list.push(wit::Field { name: name.to_owned(), kind });
         }
         FieldId(id)
+    }
+
+    /// Whether a name that a user has chosen may be a field's. The error says why not.
+    pub fn check(name: &str) -> Result<(), String> {
+        if name.is_empty() {
+            return Err("a field's name must not be empty".to_owned());
+        }
+        if name.starts_with("__") {
+            return Err(format!("field `{name}`: names that begin with `__` belong to the host"));
+        }
+        Ok(())
     }
 
     /// How many there are.
@@ -296,6 +331,14 @@ impl Row<'_, '_> {
         self.put(field, bytes);
         self.out.output.cells.copy_within(end..end + 3, at);
         self.out.output.cells.truncate(end);
+    }
+
+    /// Moves the row's last cell to the place of the cell with that index, which is forgotten.
+    pub fn move_last(&mut self, cell: usize) {
+        let at = self.out.row_cells + cell * 3;
+        let last = self.out.output.cells.len() - 3;
+        self.out.output.cells.copy_within(last.., at);
+        self.out.output.cells.truncate(last);
     }
 
     /// How many cells the row has.

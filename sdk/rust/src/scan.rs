@@ -24,6 +24,77 @@ pub fn find4(data: &[u8], start: usize, end: usize, bytes: [u8; 4]) -> Option<us
     search(data, start, end, |block| mask2(block, a, b) | mask2(block, c, d), |byte| bytes.contains(&byte))
 }
 
+/// Where the first byte of one of the ranges is in `data[start..end]`, as an index of `data`.
+///
+/// A range is its lowest and its highest byte.
+#[inline]
+pub fn find_in<const N: usize>(data: &[u8], start: usize, end: usize, ranges: &[(u8, u8); N]) -> Option<usize> {
+    let in_block = |block: &_| ranges.iter().fold(0, |bits, (low, high)| bits | mask_range(block, *low, *high));
+    search(data, start, end, in_block, |byte| ranges.iter().any(|(low, high)| (*low..=*high).contains(&byte)))
+}
+
+/// How many digits there are from `data[start]` on, none of them at or beyond `end`.
+#[inline]
+pub fn digits(data: &[u8], start: usize, end: usize) -> usize {
+    const OTHERS: [(u8, u8); 2] = [(0, b'0' - 1), (b'9' + 1, 255)];
+    find_in(data, start, end, &OTHERS).unwrap_or(end.max(start)) - start
+}
+
+/// The places of one byte in `data[..end]`, one after the other: for many hits close together.
+pub struct Hits<'a> {
+    data: &'a [u8],
+    byte: u8,
+    end: usize,
+    /// Where the block begins that `bits` is of; none of them is before the place that was sought.
+    block: usize,
+    bits: u32,
+}
+
+impl<'a> Hits<'a> {
+    /// Looks in `data[start..end]`. `data` may go on beyond `end`, and is best given whole.
+    #[inline]
+    pub fn new(data: &'a [u8], start: usize, end: usize, byte: u8) -> Self {
+        let mut hits = Hits { data, byte, end, block: 0, bits: 0 };
+        hits.seek(start);
+        hits
+    }
+
+    /// Goes on from `at`.
+    #[inline]
+    pub fn seek(&mut self, at: usize) {
+        self.block = at;
+        self.bits = match self.data.get(at..at + BLOCK) {
+            Some(block) => mask(block.try_into().expect("a block has its length"), self.byte),
+            None => self.last_block(at),
+        };
+    }
+
+    #[cold]
+    fn last_block(&self, at: usize) -> u32 {
+        let mut block = [!self.byte; BLOCK];
+        let rest = self.data.get(at..).unwrap_or_default();
+        block[..rest.len()].copy_from_slice(rest);
+        mask(&block, self.byte)
+    }
+}
+
+impl Iterator for Hits<'_> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.bits == 0 {
+            if self.block + BLOCK >= self.end {
+                return None;
+            }
+            self.seek(self.block + BLOCK);
+        }
+        let at = self.block + self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        (at < self.end).then_some(at)
+    }
+}
+
 #[inline(always)]
 fn search(
     data: &[u8],
@@ -71,6 +142,13 @@ mod simd {
         let hits = v128_or(i8x16_eq(block, i8x16_splat(a as i8)), i8x16_eq(block, i8x16_splat(b as i8)));
         i8x16_bitmask(hits) as u32
     }
+
+    /// A bit for each byte of the block that is in `low..=high`.
+    #[inline(always)]
+    pub fn mask_range(block: &[u8; BLOCK], low: u8, high: u8) -> u32 {
+        let above = u8x16_sub(load(block), u8x16_splat(low));
+        u8x16_bitmask(u8x16_le(above, u8x16_splat(high.wrapping_sub(low)))) as u32
+    }
 }
 
 #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
@@ -88,9 +166,16 @@ mod simd {
     pub fn mask2(block: &[u8; BLOCK], a: u8, b: u8) -> u32 {
         mask(block, a) | mask(block, b)
     }
+
+    /// A bit for each byte of the block that is in `low..=high`.
+    #[inline(always)]
+    pub fn mask_range(block: &[u8; BLOCK], low: u8, high: u8) -> u32 {
+        let width = high.wrapping_sub(low);
+        (0..BLOCK).fold(0, |bits, i| bits | (((block[i].wrapping_sub(low) <= width) as u32) << i))
+    }
 }
 
-pub use simd::{mask, mask2};
+pub use simd::{mask, mask_range, mask2};
 
 #[cfg(test)]
 mod tests {
@@ -108,9 +193,38 @@ mod tests {
                         assert_eq!(find(&data, start, end, b'x'), expected);
                         assert_eq!(find2(&data, start, end, b'y', b'x'), expected);
                         assert_eq!(find4(&data, start, end, *b"abyx"), expected);
+                        assert_eq!(find_in(&data, start, end, &[(0, 0), (b'w', b'x')]), expected);
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn digits_are_counted_up_to_the_end() {
+        for length in 0..40 {
+            for behind in ["", "x", "x123456789012345678901234567890", "/", ":"] {
+                let data = format!(".{}{behind}", "7".repeat(length));
+                for end in 1..=data.len() {
+                    assert_eq!(digits(data.as_bytes(), 1, end), length.min(end - 1), "{data} {end}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn hits_come_in_order_and_from_where_they_are_sought() {
+        let data = b",a,,bcdefghijklmnopqrstuvw,x,0123456789,,";
+        let all: Vec<_> = (0..data.len()).filter(|i| data[*i] == b',').collect();
+        for start in 0..=data.len() {
+            for end in start..=data.len() {
+                let expected: Vec<_> = all.iter().copied().filter(|i| (start..end).contains(i)).collect();
+                assert_eq!(Hits::new(data, start, end, b',').collect::<Vec<_>>(), expected, "{start}..{end}");
+            }
+            let mut hits = Hits::new(data, 0, data.len(), b',');
+            hits.next();
+            hits.seek(start);
+            assert!(hits.eq(all.iter().copied().filter(|i| *i >= start)));
         }
     }
 

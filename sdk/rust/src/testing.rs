@@ -2,6 +2,10 @@
 //!
 //! What the plugin returns is held to the contract as the host does, so that a test fails where the host would.
 
+mod golden;
+
+pub use golden::golden;
+
 use crate::Kind;
 use crate::bindings::weir::plugin::event as wit;
 use crate::event::{CELL, CONTENT, UNKNOWN_TIME};

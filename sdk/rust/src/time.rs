@@ -3,6 +3,10 @@
 //! There is no clock and no time zone database in the sandbox: a time without a zone is taken as UTC, or
 //! in the offset that the plugin's settings give.
 
+use serde::Deserialize;
+
+use crate::Settings;
+
 const SECOND: i64 = 1_000_000_000;
 const DAY: i64 = 86_400;
 
@@ -14,6 +18,18 @@ pub fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
     let year_of_era = year.rem_euclid(400);
     let day_of_year = i64::from((153 * ((month + 9) % 12) + 2) / 5 + day - 1);
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// Year, month and day of a day counted from the epoch: [`days_from_civil`] the other way.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * day_of_year + 2) / 153;
+    let month = (from_march + 2) % 12 + 1;
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day_of_year - (153 * from_march + 2) / 5 + 1)
 }
 
 fn days_in(year: i64, month: u32) -> u32 {
@@ -129,6 +145,22 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
         offset,
     };
     if end == text.len() { parts.nanoseconds() } else { None }
+}
+
+/// Nanoseconds since the epoch as RFC 3339 in UTC: `2006-01-02T15:04:05.25Z`, with as many digits of a fraction
+/// as are needed, and none if it is zero.
+pub fn format_rfc3339(nanoseconds: i64) -> String {
+    let (seconds, fraction) = (nanoseconds.div_euclid(SECOND), nanoseconds.rem_euclid(SECOND));
+    let (year, month, day) = civil_from_days(seconds.div_euclid(DAY));
+    let clock = seconds.rem_euclid(DAY);
+    let (hour, minute, second) = (clock / 3600, clock / 60 % 60, clock % 60);
+    let mut text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    if fraction > 0 {
+        let digits = format!(".{fraction:09}");
+        text.push_str(digits.trim_end_matches('0'));
+    }
+    text.push('Z');
+    text
 }
 
 /// Digits of a second's fraction from `at`: nanoseconds, cut after the ninth digit, and where they end.
@@ -311,6 +343,23 @@ fn by_pattern(text: &[u8], pieces: &[Piece]) -> Option<i64> {
     }
 }
 
+/// The usual setting of a parser: which of its fields is the event's time.
+#[derive(Clone, Debug, Deserialize, Settings)]
+#[serde(deny_unknown_fields)]
+pub struct TimeField {
+    /// The field that has the event's time.
+    pub field: String,
+    /// How it is written: rfc3339, clf, unix, unix_ms, unix_us, unix_ns, or a pattern such as `%Y-%m-%d %H:%M:%S`.
+    pub format: String,
+}
+
+impl TimeField {
+    /// What reads the field's text. The error names the format that is not known.
+    pub fn reader(&self) -> Result<Cached, String> {
+        Format::parse(&self.format).map(Cached::new).map_err(|e| format!("time: {e}"))
+    }
+}
+
 /// A format that remembers the last text: many lines have the time of the line before.
 #[derive(Clone, Debug)]
 pub struct Cached {
@@ -372,6 +421,24 @@ mod tests {
             ["2006-01-02T15:04:05.Z", "2006-13-02T15:04:05Z", "2006-01-02T15:04:05Zulu", "9999-12-31T23:59:59Z"]
         {
             assert_eq!(parse_rfc3339(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_with_the_digits_that_it_needs() {
+        for (time, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (1_136_214_245 * SECOND + 250_000_000, "2006-01-02T15:04:05.25Z"),
+            (1_709_164_800 * SECOND + 1, "2024-02-29T00:00:00.000000001Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+        ] {
+            assert_eq!(format_rfc3339(time), expected);
+        }
+        for day in (-100_000..100_000).step_by(17) {
+            let time = (day * DAY + day.rem_euclid(DAY)) * SECOND;
+            assert_eq!(parse_rfc3339(format_rfc3339(time).as_bytes()), Some(time));
         }
     }
 

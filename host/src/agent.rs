@@ -1,0 +1,273 @@
+//! A configuration, put to work: sinks, lanes, workers, and an orderly end.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::checkpoint::Checkpoint;
+use crate::config::{self, Config, ConfigErrors, Logstore, Place, Problem};
+use crate::lane::{Lane, Mode, Parts, Scratch, Tap};
+use crate::metrics::Accounts;
+use crate::registry;
+use crate::sandbox::compile::Compiler;
+use crate::sandbox::{Chain, Limits, Sandbox, Stage};
+use crate::schedule::Schedule;
+use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
+use crate::source::watch::{News, Watch};
+use crate::source::{self, Source};
+
+/// Changes of settled offsets are on disk after this at the latest.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// What is in flight has so long to settle after the agent is told to stop.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// A running agent.
+pub struct Agent {
+    schedule: Arc<Schedule<Scratch>>,
+    mode: Mode,
+    workers: Vec<JoinHandle<()>>,
+    sinks: BTreeMap<String, Arc<dyn Sender>>,
+    checkpoint: Arc<Checkpoint>,
+    writer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
+    /// The accounts of each logstore that runs, by name.
+    pub accounts: BTreeMap<String, Arc<Accounts>>,
+    /// What keeps other logstores from running.
+    pub problems: Vec<Problem>,
+}
+
+/// How an agent is to run.
+#[derive(Default)]
+pub struct Options {
+    /// The groups that this agent belongs to.
+    pub machine_groups: Vec<String>,
+    /// Follow, or settle what is there.
+    pub mode: Mode,
+    /// Who looks on, by logstore.
+    pub taps: BTreeMap<String, Tap>,
+}
+
+impl Agent {
+    /// Starts all logstores of the configuration that are for this agent. A logstore whose plugins cannot be used
+    /// is left out, with its files unread, and named in [`Agent::problems`]: it must not keep the others from
+    /// running. An error if nothing can run.
+    pub fn start(config: &Config, file: &str, mut options: Options) -> Result<Agent> {
+        let raised = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let limit = rustix::process::Rlimit { current: raised.maximum, maximum: raised.maximum };
+        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+        let mut directory = fs::DirBuilder::new();
+        let data_dir = &config.data_dir;
+        directory.recursive(true).mode(0o750).create(data_dir).with_context(|| format!("data_dir {}", data_dir.display()))?;
+        let checkpoint = Arc::new(Checkpoint::open(&data_dir.join("checkpoint.redb"))?);
+        let sandbox = Sandbox::new(Compiler::new(&data_dir.join("cache"))?)?;
+
+        let mut plugins = Plugins::new(sandbox, &config.plugin_dirs);
+        let (mut chains, mut problems) = (Vec::new(), Vec::new());
+        for logstore in config.logstores.iter().filter(|l| is_for(l, &options.machine_groups)) {
+            match plugins.chain(logstore) {
+                Ok(chain) => chains.push((logstore, chain)),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if chains.is_empty() && !problems.is_empty() {
+            return Err(ConfigErrors::new(file, problems).into());
+        }
+
+        let schedule = Schedule::new();
+        let sinks: BTreeMap<_, _> = config
+            .sinks
+            .iter()
+            .filter(|(name, _)| chains.iter().any(|(logstore, _)| logstore.sink == **name))
+            .map(|(name, sink)| (name.clone(), sender(name, sink)))
+            .collect();
+        let watch = Watch::start();
+        let mut accounts = BTreeMap::new();
+        for (logstore, chain) in chains {
+            let name = logstore.name.to_string();
+            let number = schedule.reserve();
+            let wake = |schedule: &Arc<Schedule<Scratch>>| {
+                let schedule = schedule.clone();
+                Box::new(move || schedule.wake(number))
+            };
+            let counted = Arc::new(Accounts::default());
+            accounts.insert(name.clone(), counted.clone());
+            let settings = source_settings(&logstore.files);
+            let known = checkpoint.load(&name)?;
+            let (encoder, target) = encoding(config, logstore);
+            let lane = Lane::new(Parts {
+                source: Source::new(settings, known, watch.clone(), News::new(wake(&schedule)))?,
+                chain,
+                encoder,
+                target,
+                sender: sinks[&logstore.sink].clone(),
+                returns: Returns::new(wake(&schedule)),
+                checkpoint: checkpoint.clone(),
+                accounts: counted,
+                mode: options.mode.clone(),
+                tap: options.taps.remove(&name),
+                name,
+            });
+            schedule.add(number, Box::new(lane));
+        }
+        let workers = (0..config.workers).map(|number| worker(number, &schedule)).collect::<Result<_>>()?;
+        let writer = Some(checkpoint_writer(&checkpoint)?);
+        Ok(Agent { schedule, mode: options.mode, workers, sinks, checkpoint, writer, accounts, problems })
+    }
+
+    /// Whether all lanes are done, which they are only if they were asked to finish.
+    pub fn is_done(&self) -> bool {
+        self.workers.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Reads what there is to its end, and is done then.
+    pub fn finish(&self) {
+        self.mode.finish();
+        self.schedule.wake_all();
+    }
+
+    /// Reads nothing more, and is done when what is in flight is settled.
+    pub fn drain(&self) {
+        self.mode.drain();
+        self.schedule.wake_all();
+    }
+
+    /// Ends the workers and the sinks, and writes the checkpoint. What did not settle within `grace` stays unsettled:
+    /// it comes again at the next start.
+    pub fn stop(mut self, grace: Duration) -> Result<()> {
+        let deadline = Instant::now() + grace;
+        while !self.is_done() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.schedule.close();
+        for sink in self.sinks.values() {
+            sink.close(deadline.saturating_duration_since(Instant::now()));
+        }
+        for worker in self.workers.drain(..) {
+            let _ = worker.join();
+        }
+        if let Some((stop, thread)) = self.writer.take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+        self.checkpoint.flush()
+    }
+}
+
+/// Loads plugins, each once.
+pub struct Plugins<'a> {
+    sandbox: Arc<Sandbox>,
+    dirs: &'a [PathBuf],
+    loaded: BTreeMap<PathBuf, Arc<crate::sandbox::Plugin>>,
+}
+
+impl<'a> Plugins<'a> {
+    /// Looks for plugins in these directories.
+    pub fn new(sandbox: Arc<Sandbox>, dirs: &'a [PathBuf]) -> Self {
+        Plugins { sandbox, dirs, loaded: BTreeMap::new() }
+    }
+
+    /// The chain of a logstore, or what is wrong with each of its plugins.
+    pub fn chain(&mut self, logstore: &Logstore) -> Result<Chain, Vec<Problem>> {
+        let (mut stages, mut problems) = (Vec::new(), Vec::new());
+        for used in &logstore.plugins {
+            let limits = Limits {
+                fuel_base: used.limits.fuel_base,
+                fuel_per_byte: used.limits.fuel_per_byte,
+                memory: used.limits.memory,
+                ..Limits::default()
+            };
+            match self.stage(&used.reference, &used.settings, limits) {
+                Ok(stage) => stages.push(stage),
+                Err(error) => {
+                    let place = Place { path: format!("{}.use", used.place.path), ..used.place.clone() };
+                    problems.push(Problem::new(place, format!("{error:#}")));
+                }
+            }
+        }
+        if problems.is_empty() { Ok(Chain::new(stages)) } else { Err(problems) }
+    }
+
+    /// A plugin with its settings, which are JSON.
+    pub fn stage(&mut self, reference: &config::PluginRef, settings: &str, limits: Limits) -> Result<Stage> {
+        let path = registry::find(reference, self.dirs)?;
+        let plugin = match self.loaded.get(&path) {
+            Some(plugin) => plugin.clone(),
+            None => {
+                let plugin = self.sandbox.load(&path)?;
+                self.loaded.insert(path, plugin.clone());
+                plugin
+            }
+        };
+        Stage::new(plugin, settings, limits)
+    }
+}
+
+/// Whether an agent of these groups runs the logstore.
+pub fn is_for(logstore: &Logstore, groups: &[String]) -> bool {
+    logstore.machine_groups.is_empty() || logstore.machine_groups.iter().any(|group| groups.contains(group))
+}
+
+fn sender(name: &str, sink: &config::Sink) -> Arc<dyn Sender> {
+    match sink {
+        config::Sink::Stdout => Arc::new(Stdout::new(name)),
+        config::Sink::File { .. } => Arc::new(Files::new(name)),
+        config::Sink::Blackhole => Arc::new(Blackhole),
+    }
+}
+
+fn encoding(config: &Config, logstore: &Logstore) -> (Encoder, Target) {
+    match &config.sinks[&logstore.sink] {
+        config::Sink::Stdout => (Encoder::ndjson(), Target::Only),
+        config::Sink::File { path } => (Encoder::ndjson(), Target::File(path.render(&logstore.name))),
+        config::Sink::Blackhole => (Encoder::Nothing, Target::Only),
+    }
+}
+
+fn source_settings(files: &config::Files) -> source::Settings {
+    source::Settings {
+        root: files.root.clone(),
+        include: files.include.clone(),
+        exclude: files.exclude.clone(),
+        from: match files.from {
+            config::StartAt::Beginning => source::StartAt::Beginning,
+            config::StartAt::End => source::StartAt::End,
+        },
+        poll_interval: files.poll_interval,
+        max_line: files.max_line,
+    }
+}
+
+fn worker(number: usize, schedule: &Arc<Schedule<Scratch>>) -> Result<JoinHandle<()>> {
+    let schedule = schedule.clone();
+    let work = move || schedule.work(&mut Scratch::default());
+    thread::Builder::new().name(format!("worker {number}")).spawn(work).context("starting a worker thread")
+}
+
+/// A thread that writes the checkpoint now and then, until its sender is dropped.
+fn checkpoint_writer(checkpoint: &Arc<Checkpoint>) -> Result<(mpsc::Sender<()>, JoinHandle<()>)> {
+    let (stop, stopped) = mpsc::channel();
+    let checkpoint = checkpoint.clone();
+    let write = move || {
+        while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if let Err(error) = checkpoint.flush() {
+                tracing::error!("{error:#}; trying again");
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
+    Ok((stop, thread.context("starting the thread of the checkpoint")?))
+}
+
+/// Where a command keeps what it compiles, if it isn't the agent.
+pub fn sandbox_for_tools(cache: &Path) -> Result<Arc<Sandbox>> {
+    Sandbox::new(Compiler::new(cache)?)
+}

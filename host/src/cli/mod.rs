@@ -1,0 +1,135 @@
+//! One file a command; here is what they share: arguments, exit codes, and how errors are told.
+
+mod check;
+mod demo;
+pub mod mock_log;
+mod pipe;
+mod plugin;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::ConfigErrors;
+use crate::sandbox::compile;
+
+/// Exit codes, after sysexits.h.
+mod exit {
+    pub const USAGE: u8 = 64;
+    pub const INTERNAL: u8 = 70;
+    pub const CONFIG: u8 = 78;
+}
+
+/// A log agent that runs each tenant's parser in a WASM sandbox.
+#[derive(Parser)]
+#[command(name = "weir", version, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 success, 64 wrong usage, 70 failure, 78 wrong configuration.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Follow files, parse them with their logstore's plugins, and ship the result
+    Run(run::Args),
+    /// Send lines from standard input through plugins to standard output: try a parser at once
+    Pipe(pipe::Args),
+    /// Say all that is wrong with a configuration
+    Check(check::Args),
+    /// See the main job done on generated logs, explained as it goes
+    Demo(demo::Args),
+    /// Write test logs, at a rate
+    MockLog(mock_log::MockLog),
+    /// Build plugins
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::Command,
+    },
+    /// Compile a plugin from standard input to standard output, within limits
+    #[command(name = compile::COMMAND, hide = true)]
+    Compile,
+}
+
+/// Parses the arguments, runs the command, and says what went wrong.
+pub fn main() -> ExitCode {
+    let matches = Cli::command().try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { exit::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Pipe(args) => pipe::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::MockLog(args) => mock_log::run(args),
+        Command::Plugin { command } => plugin::run(&command),
+        Command::Compile => compile::child_main(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => tell(&error),
+    }
+}
+
+fn tell(error: &anyhow::Error) -> ExitCode {
+    if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
+        eprintln!("{errors}");
+        return exit::CONFIG.into();
+    }
+    if let Some(usage) = error.downcast_ref::<Usage>() {
+        eprintln!("error: {usage}");
+        return exit::USAGE.into();
+    }
+    eprintln!("error: {error:#}");
+    exit::INTERNAL.into()
+}
+
+/// The arguments can be parsed, but make no sense together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Starts writing the agent's own log to standard error. `RUST_LOG` sets what is written; without it, `default`.
+fn start_log(default: &str) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+}
+
+/// The directories where plugins are looked for when none are given: beside the binary, then the system's.
+fn default_plugin_dirs() -> Vec<PathBuf> {
+    let beside = std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join("plugins")));
+    beside.into_iter().chain(crate::config::default_plugin_dirs()).collect()
+}
+
+/// Where compiled plugins are kept by commands that have no `data_dir`.
+fn user_cache() -> PathBuf {
+    let base = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
+    base.or_else(home).unwrap_or_else(std::env::temp_dir).join("weir")
+}
+
+/// A table whose first column is left-aligned and whose others are right-aligned.
+fn print_table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, width))| match c {
+            0 => format!("  {cell:<width$}"),
+            _ => format!("  {cell:>width$}"),
+        });
+        println!("{}", cells.collect::<String>().trim_end());
+    }
+}

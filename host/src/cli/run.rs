@@ -1,0 +1,89 @@
+//! `weir run`: the agent.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::agent::{Agent, GRACE, Options};
+use crate::config::{self, ConfigErrors};
+use crate::lane::Mode;
+
+/// Follow files, parse them with their logstore's plugins, and ship the result.
+///
+/// Stops on SIGTERM or SIGINT, after what is in flight has settled.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", default_value = "/etc/weir/weir.yaml")]
+    config: PathBuf,
+    /// Settle all that is there, then exit
+    #[arg(long)]
+    until_idle: bool,
+    /// A group that this agent belongs to: it runs the logstores of its groups, and those of no group
+    #[arg(long, value_name = "NAME", env = "WEIR_MACHINE_GROUP", value_delimiter = ',')]
+    machine_group: Vec<String>,
+    /// At the end, write the accounts of each logstore to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    summary: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    super::start_log("info");
+    let file = args.config.to_string_lossy();
+    let loaded = config::load(&args.config)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{}", warning.in_file(&file));
+    }
+    let mode = if args.until_idle { Mode::until_idle() } else { Mode::default() };
+    let options = Options { machine_groups: args.machine_group.clone(), mode, ..Options::default() };
+    let agent = Agent::start(&loaded.config, &file, options)?;
+    for problem in &agent.problems {
+        tracing::error!("this logstore is not read: {}", problem.in_file(&file));
+    }
+    tracing::info!(logstores = agent.accounts.len(), workers = loaded.config.workers, "running");
+
+    wait(&agent)?;
+    let (accounts, problems) = (agent.accounts.clone(), agent.problems.clone());
+    agent.stop(GRACE)?;
+    let mut summary = BTreeMap::new();
+    for (name, accounts) in &accounts {
+        let counts: BTreeMap<_, _> = accounts.summary().into_iter().collect();
+        tracing::info!(
+            "{name}: read {}, delivered {} ({} of them raw), dropped by plugins {}, in flight {}",
+            counts["read"], counts["delivered"], counts["kept_raw"], counts["dropped"], counts["in_flight"]
+        );
+        summary.insert(name, counts);
+    }
+    if let Some(path) = &args.summary {
+        let text = serde_json::to_vec_pretty(&summary)?;
+        std::fs::write(path, text).with_context(|| format!("writing the summary to {}", path.display()))?;
+    }
+    match args.until_idle && !problems.is_empty() {
+        true => Err(ConfigErrors::new(&*file, problems).into()),
+        false => Ok(()),
+    }
+}
+
+/// Waits until all lanes are done, or for a signal, which has them drained.
+fn wait(agent: &Agent) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let done = async {
+            // Only `--until-idle` ends by itself; looking is cheap, and a sleeping thread needs no way to be told.
+            while !agent.is_done() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = done => {}
+            _ = terminate.recv() => agent.drain(),
+            _ = interrupt.recv() => agent.drain(),
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,208 @@
+//! What a logstore means: its files, its chain, its sink.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use globset::{GlobBuilder, GlobSetBuilder};
+
+use super::fields::{Fields, Table};
+use super::hint::hint_among;
+use super::raw::{Node, Value};
+use super::resolved::{Files, Limits, Logstore, PluginRef, PluginUse, StartAt};
+use super::template::{LogstoreName, is_name};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+const DEFAULT_POLL: Duration = Duration::from_secs(1);
+const SHORTEST_POLL: Duration = Duration::from_millis(10);
+const LONGEST_POLL: Duration = Duration::from_secs(3600);
+/// Bytes of a glob at most: it is compiled.
+const MAX_GLOB: usize = KIB;
+/// Most fuel for a call and for a byte: their sum fits in 64 bits for any batch.
+const MAX_FUEL_BASE: u64 = 1_000_000_000_000_000;
+const MAX_FUEL_PER_BYTE: u64 = 1_000_000_000;
+
+/// The logstores of a file. Sinks that are not among `sinks` are missing, unless nobody knows.
+pub fn logstores(root: &Table, sinks: Option<&BTreeSet<&str>>, fields: &mut Fields) -> Vec<Logstore> {
+    let Some(node) = fields.require(root, "logstores") else { return Vec::new() };
+    let items = fields.list(Some(node));
+    if items.is_empty() && matches!(node.value, Value::List(_)) {
+        fields.error(node, "must have at least one logstore");
+    }
+    let mut names = HashMap::new();
+    items.iter().filter_map(|item| logstore(item, &mut names, sinks, fields)).collect()
+}
+
+fn logstore<'n>(
+    node: &'n Node,
+    names: &mut HashMap<LogstoreName, &'n Node>,
+    sinks: Option<&BTreeSet<&str>>,
+    fields: &mut Fields,
+) -> Option<Logstore> {
+    let table = fields.table(node, &["name", "machine_groups", "files", "plugins", "sink"])?;
+    let name = fields.require(&table, "name").and_then(|node| name(node, names, fields));
+    let machine_groups = fields.texts(table.get("machine_groups"));
+    let files = fields.require(&table, "files").and_then(|node| files(node, fields));
+    let plugins = fields.list(table.get("plugins")).iter().filter_map(|item| plugin(item, fields)).collect();
+    let sink = fields.require(&table, "sink").and_then(|node| sink(node, sinks, fields));
+    Some(Logstore { name: name?, machine_groups, files: files?, plugins, sink: sink?, place: node.place() })
+}
+
+fn name<'n>(node: &'n Node, names: &mut HashMap<LogstoreName, &'n Node>, fields: &mut Fields) -> Option<LogstoreName> {
+    let name: LogstoreName = match fields.text(node)?.parse() {
+        Ok(name) => name,
+        Err(error) => {
+            fields.error(node, format!("{error}; not {}", node.shown()));
+            return None;
+        }
+    };
+    if let Some(first) = names.get(&name) {
+        fields.error(node, format!("{} is taken by {} on line {}", node.shown(), first.path, first.line));
+    } else {
+        names.insert(name.clone(), node);
+    }
+    Some(name)
+}
+
+fn sink(node: &Node, sinks: Option<&BTreeSet<&str>>, fields: &mut Fields) -> Option<String> {
+    let name = fields.text(node)?;
+    if let Some(sinks) = sinks.filter(|sinks| !sinks.contains(name)) {
+        let hint = hint_among(name, "sinks are", sinks.iter().copied());
+        let hint = hint.unwrap_or_else(|| "declare it under `sinks`".into());
+        fields.error_with(node, format!("there is no sink {}", node.shown()), Some(hint));
+    }
+    Some(name.to_owned())
+}
+
+fn files(node: &Node, fields: &mut Fields) -> Option<Files> {
+    let known = ["root", "include", "exclude", "from", "poll_interval", "max_line"];
+    let table = fields.table(node, &known)?;
+    let root = fields.require(&table, "root").and_then(|node| root(node, fields));
+    let include = table.get("include").map(|node| include(node, fields));
+    let exclude = table.get("exclude").map(|node| globs(node, fields)).unwrap_or_default();
+    let starts = [("beginning", StartAt::Beginning), ("end", StartAt::End)];
+    let from = table.get("from").and_then(|node| fields.choice(node, &starts));
+    let poll_interval = fields.duration(table.get("poll_interval"), DEFAULT_POLL, SHORTEST_POLL..=LONGEST_POLL);
+    let max_line = fields.size(table.get("max_line"), MIB, KIB..=64 * MIB);
+    Some(Files {
+        root: root?,
+        include: include.unwrap_or_else(|| vec!["*.log".into()]),
+        exclude,
+        from: from.unwrap_or(StartAt::Beginning),
+        poll_interval,
+        max_line,
+    })
+}
+
+fn root(node: &Node, fields: &mut Fields) -> Option<PathBuf> {
+    if has_parent(fields.text(node)?) {
+        fields.error(node, "must not have `..` in it");
+        return None;
+    }
+    fields.path(node)
+}
+
+fn has_parent(path: &str) -> bool {
+    Path::new(path).components().any(|component| component == Component::ParentDir)
+}
+
+fn include(node: &Node, fields: &mut Fields) -> Vec<String> {
+    if matches!(&node.value, Value::List(items) if items.is_empty()) {
+        fields.error(node, "must have at least one glob");
+    }
+    globs(node, fields)
+}
+
+fn globs(node: &Node, fields: &mut Fields) -> Vec<String> {
+    let (mut texts, mut set) = (Vec::new(), GlobSetBuilder::new());
+    for item in fields.list(Some(node)) {
+        let Some(text) = fields.text(item) else { continue };
+        if text.len() > MAX_GLOB {
+            fields.error(item, format!("a glob has at most {MAX_GLOB} bytes"));
+        } else if text.starts_with('/') || has_parent(text) {
+            fields.error(item, "a glob is relative to `root`, without `..`");
+        } else {
+            match GlobBuilder::new(text).literal_separator(true).build() {
+                Ok(glob) => _ = set.add(glob),
+                Err(error) => fields.error(item, format!("{} is not a glob: {}", item.shown(), error.kind())),
+            }
+        }
+        texts.push(text.to_owned());
+    }
+    if set.build().is_err() {
+        fields.error(node, "these globs are too large");
+    }
+    texts
+}
+
+fn plugin(node: &Node, fields: &mut Fields) -> Option<PluginUse> {
+    let table = fields.table(node, &["use", "settings", "limits"])?;
+    let reference = fields.require(&table, "use").and_then(|node| reference(node, fields));
+    let settings = table.get("settings").and_then(|node| settings(node, fields));
+    let limits = table.get("limits").and_then(|node| limits(node, fields)).unwrap_or_default();
+    let settings = settings.unwrap_or_else(|| "{}".into());
+    Some(PluginUse { reference: reference?, settings, limits, place: node.place() })
+}
+
+fn reference(node: &Node, fields: &mut Fields) -> Option<PluginRef> {
+    let text = fields.text(node)?;
+    if let Some(hex) = text.strip_prefix("sha256:") {
+        if hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Some(PluginRef::Digest(text.to_ascii_lowercase()));
+        }
+        fields.error(node, "a digest is `sha256:` and 64 hex digits");
+    } else if text.contains('/') || text.ends_with(".wasm") {
+        return fields.path(node).map(PluginRef::Path);
+    } else if is_name(text) {
+        return Some(PluginRef::Name(text.to_owned()));
+    } else {
+        fields.mismatch(node, "a plugin's name, the path of a .wasm, or `sha256:` and a digest", None);
+    }
+    None
+}
+
+fn limits(node: &Node, fields: &mut Fields) -> Option<Limits> {
+    let table = fields.table(node, &["fuel_base", "fuel_per_byte", "memory"])?;
+    let default = Limits::default();
+    Some(Limits {
+        fuel_base: fields.integer(table.get("fuel_base"), default.fuel_base, 1..=MAX_FUEL_BASE),
+        fuel_per_byte: fields.integer(table.get("fuel_per_byte"), default.fuel_per_byte, 1..=MAX_FUEL_PER_BYTE),
+        memory: fields.size(table.get("memory"), default.memory, MIB..=GIB),
+    })
+}
+
+fn settings(node: &Node, fields: &mut Fields) -> Option<String> {
+    if !matches!(node.value, Value::Map(_)) {
+        fields.mismatch(node, "a mapping", None);
+        return None;
+    }
+    Some(json(node, fields).to_string())
+}
+
+fn json(node: &Node, fields: &mut Fields) -> serde_json::Value {
+    match &node.value {
+        Value::Invalid | Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        Value::Integer(value) => match i64::try_from(*value) {
+            Ok(value) => value.into(),
+            // A node's integers fit in 64 bits, with or without a sign.
+            Err(_) => (*value as u64).into(),
+        },
+        Value::Float(value) => {
+            if !value.is_finite() {
+                fields.error(node, "plugins take no infinite numbers, nor what is not a number");
+            }
+            (*value).into()
+        }
+        Value::Text(text) => text.text.as_str().into(),
+        Value::List(items) => items.iter().map(|item| json(item, fields)).collect(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|(key, value)| (key.clone(), json(value, fields)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+    }
+}

@@ -1,0 +1,245 @@
+//! What a config means: typed, checked, every path absolute.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use super::fields::{Fields, Table};
+use super::logstore::logstores;
+use super::problem::{Place, Problem};
+use super::raw::{Node, Value};
+use super::template::{BadTemplate, LogstoreName, NAME_RULE, PathTemplate, is_name};
+
+/// Worker threads that are started without being asked for: an agent is a guest on its node.
+const DEFAULT_WORKERS_MAX: usize = 2;
+
+/// Everything that a config file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where checkpoints and caches are kept.
+    pub data_dir: PathBuf,
+    /// Where plugins are looked for by name, in this order.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// Worker threads, 1 to 256.
+    pub workers: usize,
+    /// By name: those that are declared, and those of all logstores.
+    pub projects: BTreeMap<String, Project>,
+    /// In the order of the file; at least one; no name twice.
+    pub logstores: Vec<Logstore>,
+    /// By name.
+    pub sinks: BTreeMap<String, Sink>,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// Its part of the CPU when there is not enough for all, relative to other projects; 1 to 1000.
+    pub share: u32,
+}
+
+/// A named stream of one project.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logstore {
+    /// Its name.
+    pub name: LogstoreName,
+    /// Only agents of one of these groups run it; empty: all do.
+    pub machine_groups: Vec<String>,
+    /// What is read.
+    pub files: Files,
+    /// The chain, in order.
+    pub plugins: Vec<PluginUse>,
+    /// Where it goes: a key of [`Config::sinks`].
+    pub sink: String,
+    /// Where the config says so.
+    pub place: Place,
+}
+
+/// The files of a logstore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// Nothing outside this directory is opened. Absolute; it need not exist.
+    pub root: PathBuf,
+    /// Globs relative to the root, where `*` stops at a slash and `**` does not; at least one.
+    pub include: Vec<String>,
+    /// Globs of files that are left out all the same.
+    pub exclude: Vec<String>,
+    /// Where reading begins in files that are there when the agent first runs.
+    pub from: StartAt,
+    /// How often files are looked at even if nothing was heard of them; 10 ms to an hour.
+    pub poll_interval: Duration,
+    /// Bytes of a line at most, 1 KiB to 64 MiB. Longer lines are split, and counted.
+    pub max_line: usize,
+}
+
+/// Where reading begins in a file that has no checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartAt {
+    /// At its first byte.
+    Beginning,
+    /// At its end: only what is appended is read.
+    End,
+}
+
+/// One plugin of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginUse {
+    /// Which one.
+    pub reference: PluginRef,
+    /// Its settings: the text of a JSON object.
+    pub settings: String,
+    /// What it may use.
+    pub limits: Limits,
+    /// Where the config says so.
+    pub place: Place,
+}
+
+/// What a plugin is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PluginRef {
+    /// `nginx`: the file `nginx.wasm` of one of [`Config::plugin_dirs`].
+    Name(String),
+    /// A file, absolute.
+    Path(PathBuf),
+    /// `sha256:` and 64 lower-case hex digits.
+    Digest(String),
+}
+
+/// What one instance of a plugin may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Fuel of every call.
+    pub fuel_base: u64,
+    /// Fuel of a call for each byte of its input, on top.
+    pub fuel_per_byte: u64,
+    /// Bytes of linear memory, 1 MiB to 1 GiB.
+    pub memory: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { fuel_base: 10_000_000, fuel_per_byte: 10_000, memory: 64 << 20 }
+    }
+}
+
+/// A destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sink {
+    /// NDJSON on the standard output.
+    Stdout,
+    /// NDJSON in files.
+    File {
+        /// The file for each logstore.
+        path: PathTemplate,
+    },
+    /// Nowhere: for measuring.
+    Blackhole,
+}
+
+/// Makes a config of what was typed; worth nothing if errors were reported.
+pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
+    let keys = ["data_dir", "plugin_dirs", "workers", "projects", "logstores", "sinks"];
+    let table = fields.table(root, &keys)?;
+    let data_dir = table.get("data_dir").and_then(|node| fields.path(node));
+    let plugin_dirs = table.get("plugin_dirs").map(|node| plugin_dirs(node, fields));
+    let cores = available_parallelism().map_or(1, usize::from);
+    let workers = fields.integer(table.get("workers"), cores.min(DEFAULT_WORKERS_MAX) as u64, 1..=256);
+    let mut projects = projects(table.get("projects"), fields);
+    let sinks = sinks(table.get("sinks"), fields);
+    let sink_names = sinks.as_ref().map(|sinks| sinks.keys().map(String::as_str).collect());
+    let logstores = logstores(&table, sink_names.as_ref(), fields);
+    warn_of_unused(&table, &logstores, fields);
+    for logstore in &logstores {
+        projects.entry(logstore.name.project.clone()).or_insert(Project { share: 1 });
+    }
+    Some(Config {
+        data_dir: data_dir.unwrap_or_else(|| "/var/lib/weir".into()),
+        plugin_dirs: plugin_dirs.unwrap_or_else(super::default_plugin_dirs),
+        workers: workers as usize,
+        projects,
+        logstores,
+        sinks: sinks?.into_iter().filter_map(|(name, sink)| Some((name, sink?))).collect(),
+    })
+}
+
+fn plugin_dirs(node: &Node, fields: &mut Fields) -> Vec<PathBuf> {
+    fields.list(Some(node)).iter().filter_map(|item| fields.path(item)).collect()
+}
+
+fn projects(node: Option<&Node>, fields: &mut Fields) -> BTreeMap<String, Project> {
+    let entries = node.and_then(|node| fields.entries(node)).unwrap_or_default();
+    let mut projects = BTreeMap::new();
+    for (name, node) in entries {
+        check_name(name, node, fields);
+        let share = fields.table(node, &["share"]).and_then(|table| table.get("share"));
+        let share = fields.integer(share, 1, 1..=1000) as u32;
+        projects.insert(name.clone(), Project { share });
+    }
+    projects
+}
+
+/// All sinks by name, also those that are wrong, so that these do not seem to be missing. None if nobody
+/// knows, as the whole is no mapping.
+fn sinks(node: Option<&Node>, fields: &mut Fields) -> Option<BTreeMap<String, Option<Sink>>> {
+    let Some(node) = node else { return Some(BTreeMap::new()) };
+    let mut sinks = BTreeMap::new();
+    for (name, node) in fields.entries(node)? {
+        check_name(name, node, fields);
+        sinks.insert(name.clone(), sink(node, fields));
+    }
+    Some(sinks)
+}
+
+fn check_name(name: &str, node: &Node, fields: &mut Fields) {
+    if !is_name(name) {
+        fields.error(node, format!("the name must be {NAME_RULE}"));
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum SinkType {
+    Stdout,
+    File,
+    Blackhole,
+}
+
+fn sink(node: &Node, fields: &mut Fields) -> Option<Sink> {
+    let types = [("stdout", SinkType::Stdout), ("file", SinkType::File), ("blackhole", SinkType::Blackhole)];
+    let table = fields.table(node, &["type", "path"])?;
+    let sink_type = fields.require(&table, "type").and_then(|node| fields.choice(node, &types));
+    if sink_type == Some(SinkType::File) {
+        let path = fields.require(&table, "path")?;
+        return Some(Sink::File { path: template(path, fields)? });
+    }
+    match table.get("path") {
+        Some(path) if sink_type.is_some() => fields.error(path, "only a sink of type `file` has a path"),
+        Some(path) => _ = template(path, fields),
+        None => {}
+    }
+    Some(if sink_type? == SinkType::Stdout { Sink::Stdout } else { Sink::Blackhole })
+}
+
+fn template(node: &Node, fields: &mut Fields) -> Option<PathTemplate> {
+    let text = fields.text(node)?;
+    let error = match PathTemplate::parse(text, &fields.base) {
+        Ok(template) => return Some(template),
+        Err(error) => error,
+    };
+    let is_unknown = matches!(error, BadTemplate::Unknown(_));
+    // What stands in the braces may have been substituted, and a secret.
+    let message = if is_unknown && node.is_substituted() { "unknown placeholder".into() } else { error.to_string() };
+    fields.error_with(node, message, is_unknown.then(|| "placeholders are {project} and {logstore}".into()));
+    None
+}
+
+fn warn_of_unused(root: &Table, logstores: &[Logstore], fields: &mut Fields) {
+    let projects: HashSet<_> = logstores.iter().map(|logstore| &*logstore.name.project).collect();
+    let sinks: HashSet<_> = logstores.iter().map(|logstore| &*logstore.sink).collect();
+    let kinds = [("projects", projects, "no logstore belongs to it"), ("sinks", sinks, "no logstore uses it")];
+    for (key, used, message) in kinds {
+        let Some(Node { value: Value::Map(entries), .. }) = root.get(key) else { continue };
+        for (_, node) in entries.iter().filter(|(name, _)| !used.contains(name.as_str())) {
+            fields.problems.warning(Problem::new(node.place(), message));
+        }
+    }
+}

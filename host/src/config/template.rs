@@ -1,0 +1,174 @@
+//! Names of logstores, and paths made of them.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// What a name is, in the words of a message.
+pub(super) const NAME_RULE: &str = "1 to 63 of a-z, 0-9, `_`, `.` and `-`, of which the first is a letter or a digit";
+
+/// Whether this may name a project, a logstore, a sink or a plugin: `[a-z0-9][a-z0-9_.-]{0,62}`. A name is
+/// harmless as a part of a path.
+pub fn is_name(text: &str) -> bool {
+    let is_letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    (1..=63).contains(&text.len())
+        && text.bytes().all(|b| is_letter(b) || matches!(b, b'_' | b'.' | b'-'))
+        && is_letter(text.as_bytes()[0])
+}
+
+/// A logstore and whose it is: `shop/nginx-access`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogstoreName {
+    /// The project's name, before the slash.
+    pub project: String,
+    /// The name within the project, after the slash.
+    pub logstore: String,
+}
+
+/// Text that is no name of a logstore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be `project/logstore`, each {NAME_RULE}")]
+pub struct BadLogstoreName;
+
+impl FromStr for LogstoreName {
+    type Err = BadLogstoreName;
+
+    fn from_str(text: &str) -> Result<Self, BadLogstoreName> {
+        match text.split_once('/') {
+            Some((project, logstore)) if is_name(project) && is_name(logstore) => {
+                Ok(LogstoreName { project: project.to_owned(), logstore: logstore.to_owned() })
+            }
+            _ => Err(BadLogstoreName),
+        }
+    }
+}
+
+impl fmt::Display for LogstoreName {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}/{}", self.project, self.logstore)
+    }
+}
+
+/// A path with `{project}` and `{logstore}` in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathTemplate {
+    /// What the rest is relative to, unless it is absolute.
+    base: PathBuf,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    Project,
+    Logstore,
+}
+
+/// Text that is no template of a path.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTemplate {
+    /// Braces around something else than a placeholder.
+    #[error("unknown placeholder `{{{0}}}`")]
+    Unknown(String),
+    /// A brace without its partner.
+    #[error("a brace without its partner")]
+    Unbalanced,
+    /// A component `..`.
+    #[error("must not have `..` in it")]
+    Parent,
+    /// Empty, or a directory.
+    #[error("must name a file")]
+    NoFile,
+}
+
+impl PathTemplate {
+    /// Reads a template. A relative one is relative to `base`.
+    pub fn parse(text: &str, base: &Path) -> Result<Self, BadTemplate> {
+        if text.split('/').any(|component| component == "..") {
+            return Err(BadTemplate::Parent);
+        }
+        if matches!(text.rsplit('/').next(), None | Some("" | ".")) {
+            return Err(BadTemplate::NoFile);
+        }
+        let (mut parts, mut rest) = (Vec::new(), text.trim_start_matches("./"));
+        while let Some(brace) = rest.find(['{', '}']) {
+            let (before, after) = rest.split_at(brace);
+            let inside = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+            let (name, after) = inside.ok_or(BadTemplate::Unbalanced)?;
+            parts.extend((!before.is_empty()).then(|| Part::Text(before.to_owned())));
+            parts.push(match name {
+                "project" => Part::Project,
+                "logstore" => Part::Logstore,
+                _ => return Err(BadTemplate::Unknown(name.to_owned())),
+            });
+            rest = after;
+        }
+        parts.extend((!rest.is_empty()).then(|| Part::Text(rest.to_owned())));
+        Ok(PathTemplate { base: base.to_owned(), parts })
+    }
+
+    /// The path for that logstore. Absolute if the base is.
+    pub fn render(&self, name: &LogstoreName) -> PathBuf {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Text(text) => text,
+            Part::Project => &name.project,
+            Part::Logstore => &name.logstore,
+        });
+        self.base.join(parts.map(String::as_str).collect::<String>())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let name: LogstoreName = "shop/nginx-access".parse().unwrap();
+        assert_eq!(
+            (&*name.project, &*name.logstore, &*name.to_string()),
+            ("shop", "nginx-access", "shop/nginx-access")
+        );
+        assert!(is_name("0") && is_name("a_b.c-d") && is_name(&"x".repeat(63)));
+        for text in
+            ["", "a", "a/", "/a", "a/b/c", "A/b", "a/.b", "a/..", "-a/b", "a b/c", "ä/b", &format!("a/{:064}", 0)]
+        {
+            assert_eq!(text.parse::<LogstoreName>(), Err(BadLogstoreName), "{text}");
+        }
+    }
+
+    #[test]
+    fn templates_render() {
+        let name: LogstoreName = "shop/nginx".parse().unwrap();
+        let cases = [
+            ("out/{project}/{logstore}.ndjson", "/etc/{x}/out/shop/nginx.ndjson"),
+            ("/var/out.ndjson", "/var/out.ndjson"),
+            ("{logstore}", "/etc/{x}/nginx"),
+            ("./a..b/{project}{project}-{logstore}.gz", "/etc/{x}/a..b/shopshop-nginx.gz"),
+        ];
+        for (text, path) in cases {
+            let template = PathTemplate::parse(text, Path::new("/etc/{x}")).unwrap();
+            assert_eq!(template.render(&name).to_str(), Some(path));
+        }
+    }
+
+    #[test]
+    fn bad_templates() {
+        let unknown = |name: &str| BadTemplate::Unknown(name.into());
+        let cases = [
+            ("out/{tenant}.log", unknown("tenant")),
+            ("{}", unknown("")),
+            ("{{project}}", unknown("{project")),
+            ("{project", BadTemplate::Unbalanced),
+            ("project}", BadTemplate::Unbalanced),
+            ("a/../b", BadTemplate::Parent),
+            ("..", BadTemplate::Parent),
+            ("", BadTemplate::NoFile),
+            ("out/", BadTemplate::NoFile),
+            ("out/.", BadTemplate::NoFile),
+        ];
+        for (text, error) in cases {
+            assert_eq!(PathTemplate::parse(text, Path::new("/")), Err(error), "{text}");
+        }
+    }
+}

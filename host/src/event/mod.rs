@@ -1,0 +1,291 @@
+//! The batch: many events of one file, in order, as flat arrays over one arena of bytes.
+//!
+//! Nothing here knows of files, plugins or networks. A batch's invariants are those of [`Batch::check`];
+//! whoever makes a batch keeps them, and whoever reads one relies on them.
+
+mod merge;
+mod tally;
+
+use std::sync::Arc;
+
+pub use merge::{Aside, merge};
+pub use tally::{Tally, Tallied};
+
+/// Numbers of a cell in [`Batch::cells`]: field, start, end.
+pub const CELL: usize = 3;
+
+/// The field of a raw line.
+pub const CONTENT: &str = "content";
+
+/// Nanoseconds that mean "unknown" in [`Batch::times`].
+pub const UNKNOWN_TIME: i64 = i64::MIN;
+
+/// How a sink may write a cell's bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any bytes.
+    Text,
+    /// A decimal integer, as in JSON.
+    Integer,
+    /// A number, as in JSON.
+    Float,
+    /// `true` or `false`.
+    Boolean,
+    /// One JSON value.
+    Json,
+}
+
+/// A name and a kind that cells refer to by index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// Not empty.
+    pub name: Arc<str>,
+    /// How its cells may be written.
+    pub kind: Kind,
+}
+
+/// What is the same for all events of a source: `path`, `host`, ….
+pub type Tags = Vec<(String, String)>;
+
+/// The events that were read, `first..end`, which an event came from. Numbered per file, from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The first of them.
+    pub first: u64,
+    /// The one after the last.
+    pub end: u64,
+}
+
+/// An event that a plugin could not process: shipped as it came to the plugin, with the reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its index in the batch.
+    pub event: u32,
+    /// What happened, beginning with the plugin's name.
+    pub reason: Arc<str>,
+}
+
+/// Many events of one file, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// Of the source; the same for all events.
+    pub tags: Arc<Tags>,
+    /// What cells point into. Only grows while a batch goes through a chain, so that no cell is ever moved.
+    pub arena: Vec<u8>,
+    /// What cells refer to.
+    pub fields: Vec<Field>,
+    /// For each event, the end of its run of cells, in cells. Never decreases.
+    pub rows: Vec<u32>,
+    /// Three numbers a cell: field, start and end in the arena.
+    pub cells: Vec<u32>,
+    /// Unix nanoseconds, one an event, or [`UNKNOWN_TIME`]. Empty: unknown for all.
+    pub times: Vec<i64>,
+    /// Where each event came from. Empty: event *i* came from the one read event `first + i`.
+    pub origins: Vec<Origin>,
+    /// The number of the first event, where `origins` is empty.
+    pub first: u64,
+    /// The events that failed, by increasing index.
+    pub marks: Vec<Mark>,
+}
+
+impl Batch {
+    /// How many events there are.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The numbers of the event's cells.
+    #[inline]
+    pub fn event(&self, index: usize) -> &[u32] {
+        &self.cells[self.row(index)]
+    }
+
+    /// Where the event's cells lie in [`Batch::cells`].
+    #[inline]
+    pub fn row(&self, index: usize) -> std::ops::Range<usize> {
+        let start = if index == 0 { 0 } else { self.rows[index - 1] as usize };
+        start * CELL..self.rows[index] as usize * CELL
+    }
+
+    /// The event's time, or [`UNKNOWN_TIME`].
+    #[inline]
+    pub fn time(&self, index: usize) -> i64 {
+        self.times.get(index).copied().unwrap_or(UNKNOWN_TIME)
+    }
+
+    /// Where the event came from.
+    #[inline]
+    pub fn origin(&self, index: usize) -> Origin {
+        match self.origins.get(index) {
+            Some(origin) => *origin,
+            None => Origin { first: self.first + index as u64, end: self.first + index as u64 + 1 },
+        }
+    }
+
+    /// Forgets all events and keeps the memory.
+    pub fn clear(&mut self) {
+        self.arena.clear();
+        self.rows.clear();
+        self.cells.clear();
+        self.times.clear();
+        self.origins.clear();
+        self.marks.clear();
+    }
+
+    /// Adds copies of all events of `other` before those of this batch: events that were held before.
+    pub fn prepend(&mut self, other: &Batch) {
+        let mut joined = Batch { tags: self.tags.clone(), arena: std::mem::take(&mut self.arena), ..Batch::default() };
+        let moved = joined.arena.len() as u32;
+        joined.arena.extend_from_slice(&other.arena);
+        for i in 0..other.len() {
+            joined.push(other, i, moved);
+        }
+        for i in 0..self.len() {
+            joined.push(self, i, 0);
+        }
+        *self = joined;
+    }
+
+    /// Adds an event of another batch, whose arena begins at `moved` of this one's.
+    pub fn push(&mut self, from: &Batch, index: usize, moved: u32) {
+        for cell in from.event(index).chunks_exact(CELL) {
+            let field = self.field(&from.fields[cell[0] as usize]);
+            self.cells.extend_from_slice(&[field, cell[1] + moved, cell[2] + moved]);
+        }
+        self.end_row(from.time(index), from.origin(index));
+        if let Ok(at) = from.marks.binary_search_by_key(&(index as u32), |mark| mark.event) {
+            let event = self.len() as u32 - 1;
+            self.marks.push(Mark { event, reason: from.marks[at].reason.clone() });
+        }
+    }
+
+    /// Copies the last `count` events, with only the bytes that they need.
+    pub fn tail(&self, count: usize) -> Batch {
+        let mut tail = Batch { tags: self.tags.clone(), ..Batch::default() };
+        for i in self.len() - count..self.len() {
+            for cell in self.event(i).chunks_exact(CELL) {
+                let field = tail.field(&self.fields[cell[0] as usize]);
+                let start = tail.arena.len() as u32;
+                tail.arena.extend_from_slice(&self.arena[cell[1] as usize..cell[2] as usize]);
+                tail.cells.extend_from_slice(&[field, start, tail.arena.len() as u32]);
+            }
+            tail.end_row(self.time(i), self.origin(i));
+        }
+        tail
+    }
+
+    fn end_row(&mut self, time: i64, origin: Origin) {
+        if time != UNKNOWN_TIME || !self.times.is_empty() {
+            self.times.resize(self.rows.len(), UNKNOWN_TIME);
+            self.times.push(time);
+        }
+        self.rows.push((self.cells.len() / CELL) as u32);
+        self.origins.push(origin);
+    }
+
+    /// The index of a field, which is added if it is new.
+    fn field(&mut self, field: &Field) -> u32 {
+        let known = self.fields.iter().position(|f| f == field);
+        known.unwrap_or_else(|| {
+            self.fields.push(field.clone());
+            self.fields.len() - 1
+        }) as u32
+    }
+
+    /// Says which invariant is broken. For tests and debug builds.
+    pub fn check(&self) -> Result<(), String> {
+        let mut last = 0;
+        for (i, end) in self.rows.iter().enumerate() {
+            if *end < last {
+                return Err(format!("the row of event {i} ends at {end}, before it starts at {last}"));
+            }
+            last = *end;
+        }
+        if last as usize * CELL != self.cells.len() {
+            return Err(format!("rows end at cell {last}, but there are {} numbers of cells", self.cells.len()));
+        }
+        for (i, cell) in self.cells.chunks_exact(CELL).enumerate() {
+            let inside = cell[1] <= cell[2] && cell[2] as usize <= self.arena.len();
+            if cell[0] as usize >= self.fields.len() || !inside {
+                return Err(format!("cell {i} is {cell:?}, out of bounds"));
+            }
+        }
+        let one_each = |n: usize| n == 0 || n == self.len();
+        if !one_each(self.times.len()) || !one_each(self.origins.len()) {
+            return Err(format!("{} times, {} origins, {} events", self.times.len(), self.origins.len(), self.len()));
+        }
+        let ordered = self.marks.windows(2).all(|m| m[0].event < m[1].event);
+        match self.marks.last() {
+            Some(mark) if !ordered || mark.event as usize >= self.len() => Err("marks out of order or bounds".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// For tests of whatever takes or gives batches.
+pub mod testing {
+    use super::*;
+
+    /// A batch of raw lines, as the source makes it; they are numbered from `first`.
+    pub fn raw(lines: &[&str], first: u64) -> Batch {
+        let mut batch =
+            Batch { fields: vec![Field { name: CONTENT.into(), kind: Kind::Text }], first, ..Batch::default() };
+        for (i, line) in lines.iter().enumerate() {
+            let start = batch.arena.len() as u32;
+            batch.arena.extend_from_slice(line.as_bytes());
+            batch.cells.extend([0, start, batch.arena.len() as u32]);
+            batch.arena.push(b'\n');
+            batch.rows.push(i as u32 + 1);
+        }
+        batch
+    }
+
+    /// Each event as `name=value` pairs, then ` !reason` if it is marked.
+    pub fn text(batch: &Batch) -> Vec<String> {
+        batch.check().expect("a sound batch");
+        let one = |i: usize| {
+            let cells = batch.event(i).chunks_exact(CELL).map(|cell| {
+                let bytes = &batch.arena[cell[1] as usize..cell[2] as usize];
+                format!("{}={}", batch.fields[cell[0] as usize].name, String::from_utf8_lossy(bytes))
+            });
+            let text = cells.collect::<Vec<_>>().join(" ");
+            match batch.marks.iter().find(|m| m.event as usize == i) {
+                Some(mark) => format!("{text} !{}", mark.reason),
+                None => text,
+            }
+        };
+        (0..batch.len()).map(one).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{raw, text};
+    use super::*;
+
+    #[test]
+    fn held_events_come_first_and_keep_what_they_are() {
+        let held = raw(&["a", "b", "c"], 5).tail(2);
+        assert_eq!(held.arena, b"bc");
+        let mut next = raw(&["d"], 8);
+        next.times = vec![7];
+        next.prepend(&held);
+        assert_eq!(text(&next), ["content=b", "content=c", "content=d"]);
+        assert_eq!(next.times, [UNKNOWN_TIME, UNKNOWN_TIME, 7]);
+        assert_eq!([next.origin(0).first, next.origin(1).first, next.origin(2).first], [6, 7, 8]);
+    }
+
+    #[test]
+    fn broken_invariants_are_named() {
+        let mut batch = raw(&["a"], 0);
+        batch.cells[2] = 9;
+        assert_eq!(batch.check().unwrap_err(), "cell 0 is [0, 0, 9], out of bounds");
+        batch.rows[0] = 2;
+        assert_eq!(batch.check().unwrap_err(), "rows end at cell 2, but there are 3 numbers of cells");
+    }
+}

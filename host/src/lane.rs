@@ -1,0 +1,311 @@
+//! A logstore while it runs, and one turn of it: read, process, encode, hand over.
+//!
+//! The lane keeps the accounts: a payload is remembered until its receipt comes back, and only then are its
+//! events delivered and its file's offset settled. Payloads settle in the order in which they were made.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::checkpoint::Checkpoint;
+use crate::clock::thread_cpu;
+use crate::event::{Batch, Tally};
+use crate::metrics::{self, Accounts};
+use crate::sandbox::{Chain, Held};
+use crate::schedule::{TakeTurn, Turn};
+use crate::sink::{Encoder, Payload, Returned, Returns, Sender, Target};
+use crate::source::reader::Chunk;
+use crate::source::{Read, Source};
+
+/// Payloads of one lane that are on their way. More are not made before some come back.
+const IN_FLIGHT: usize = 4;
+
+/// Settled offsets are noted at most this often.
+const NOTE_EVERY: Duration = Duration::from_millis(500);
+
+/// What a lane is asked to do. Set by the agent, read at each turn.
+#[derive(Clone, Default)]
+pub struct Mode(Arc<AtomicU8>);
+
+impl Mode {
+    /// 0 is to follow.
+    const UNTIL_IDLE: u8 = 1;
+    const DRAIN: u8 = 2;
+
+    /// Reads what there is, flushes what has no end, and is done.
+    pub fn until_idle() -> Self {
+        Mode(Arc::new(AtomicU8::new(Self::UNTIL_IDLE)))
+    }
+
+    /// From now on: as [`Mode::until_idle`].
+    pub fn finish(&self) {
+        self.0.store(Self::UNTIL_IDLE, Ordering::Relaxed);
+    }
+
+    /// From now on: reads nothing more, and is done when all payloads have come back.
+    pub fn drain(&self) {
+        self.0.store(Self::DRAIN, Ordering::Relaxed);
+    }
+
+    fn is(&self, mode: u8) -> bool {
+        self.0.load(Ordering::Relaxed) == mode
+    }
+}
+
+/// What one worker needs for a turn, whichever lane it has.
+#[derive(Default)]
+pub struct Scratch {
+    chunk: Chunk,
+    returned: Vec<Returned>,
+}
+
+/// Sees events before and after the chain: for demonstrations.
+pub type Tap = Box<dyn FnMut(&Batch, &Batch) + Send>;
+
+/// A logstore while it runs.
+pub struct Lane {
+    name: String,
+    source: Source,
+    chain: Chain,
+    encoder: Encoder,
+    sender: Arc<dyn Sender>,
+    target: Target,
+    returns: Arc<Returns>,
+    checkpoint: Arc<Checkpoint>,
+    accounts: Arc<Accounts>,
+    mode: Mode,
+    tap: Option<Tap>,
+    /// The life of each file, by the source's key.
+    files: HashMap<u64, FileState>,
+    pending: VecDeque<Pending>,
+    next_payload: u64,
+    /// Buffers of payloads that came back.
+    spare: Vec<Vec<u8>>,
+    /// Settled offsets that are not noted yet.
+    settled: HashMap<u64, u64>,
+    noted: Instant,
+}
+
+/// All that a lane is made of.
+pub struct Parts {
+    /// The logstore's name.
+    pub name: String,
+    /// Its files.
+    pub source: Source,
+    /// Its plugins.
+    pub chain: Chain,
+    /// How its sink writes events.
+    pub encoder: Encoder,
+    /// Its sink.
+    pub sender: Arc<dyn Sender>,
+    /// Where in the sink.
+    pub target: Target,
+    /// Where its payloads come back.
+    pub returns: Arc<Returns>,
+    /// Where its settled offsets go.
+    pub checkpoint: Arc<Checkpoint>,
+    /// What it counts.
+    pub accounts: Arc<Accounts>,
+    /// What it is asked to do.
+    pub mode: Mode,
+    /// Who looks on.
+    pub tap: Option<Tap>,
+}
+
+#[derive(Default)]
+struct FileState {
+    held: Held,
+    tally: Tally,
+    /// The offset up to which the chunks before the last were decided on: where the oldest held event begins.
+    undecided: u64,
+}
+
+/// A payload on its way.
+struct Pending {
+    id: u64,
+    is_back: bool,
+    file: u64,
+    /// The file's offset that is settled once this and all before it are delivered.
+    offset: u64,
+    shipped: u64,
+    kept_raw: u64,
+    bytes: u64,
+}
+
+impl Lane {
+    /// A lane that has not had a turn.
+    pub fn new(parts: Parts) -> Self {
+        let Parts { name, source, chain, encoder, sender, target, returns, checkpoint, accounts, mode, tap } = parts;
+        Lane {
+            name,
+            source,
+            chain,
+            encoder,
+            sender,
+            target,
+            returns,
+            checkpoint,
+            accounts,
+            mode,
+            tap,
+            files: HashMap::new(),
+            pending: VecDeque::new(),
+            next_payload: 0,
+            spare: Vec::new(),
+            settled: HashMap::new(),
+            noted: Instant::now(),
+        }
+    }
+
+    fn take_turn(&mut self, scratch: &mut Scratch) -> Turn {
+        self.settle(&mut scratch.returned);
+        if self.mode.is(Mode::DRAIN) {
+            return self.finish_or_rest();
+        }
+        if self.pending.len() >= IN_FLIGHT {
+            return self.rest(None);
+        }
+        let until_idle = self.mode.is(Mode::UNTIL_IDLE);
+        match self.source.read(&mut scratch.chunk, until_idle) {
+            Read::Some => {
+                let ended = until_idle && scratch.chunk.at_end;
+                self.process(&mut scratch.chunk, ended);
+                // A sink that delivers at once has done so by now.
+                self.settle(&mut scratch.returned);
+                Turn::More
+            }
+            Read::NothingBefore(_) if until_idle => self.finish_or_rest(),
+            Read::NothingBefore(when) => self.rest(Some(when)),
+        }
+    }
+
+    /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file.
+    fn process(&mut self, chunk: &mut Chunk, last: bool) {
+        let file = self.files.entry(chunk.key).or_default();
+        let read = chunk.batch.len() as u64;
+        let end = chunk.batch.first + read;
+        let batch = std::mem::take(&mut chunk.batch);
+        let fields = batch.fields.clone();
+        let before = self.tap.is_some().then(|| batch.clone());
+
+        let batch = if self.chain.is_empty() { batch } else { self.chain.process(batch, &mut file.held, last) };
+        let (settled, offset) = match file.held.first() {
+            None => (end, chunk.end),
+            // A held event that came with an earlier chunk holds the offset where it was.
+            Some(first) => (first, chunk.offset_of(first).unwrap_or(file.undecided)),
+        };
+        file.undecided = offset;
+        let tallied = file.tally.count(&batch, settled);
+        if let (Some(tap), Some(before)) = (&mut self.tap, before) {
+            tap(&before, &batch);
+        }
+
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        self.encoder.encode(&batch, &mut bytes);
+        let id = self.next_payload;
+        self.next_payload += 1;
+        self.pending.push_back(Pending {
+            id,
+            is_back: false,
+            file: chunk.key,
+            offset,
+            shipped: tallied.shipped,
+            kept_raw: tallied.kept_raw,
+            bytes: bytes.len() as u64,
+        });
+        let payload = Payload { bytes, id, returns: self.returns.clone() };
+        if batch.is_empty() {
+            // Nothing to deliver, but an offset to settle in its turn.
+            payload.delivered();
+        } else {
+            self.sender.send(&self.target, payload);
+        }
+
+        metrics::add(&self.accounts.read, read);
+        metrics::add(&self.accounts.dropped, tallied.dropped);
+        self.publish();
+        // The memory goes back to the worker for the next turn.
+        chunk.batch = batch;
+        chunk.batch.clear();
+        chunk.batch.fields = fields;
+    }
+
+    /// Takes the payloads that came back, and settles offsets up to the first that didn't.
+    fn settle(&mut self, returned: &mut Vec<Returned>) {
+        self.returns.take(returned);
+        for Returned { id, buffer } in returned.drain(..) {
+            let Some(first) = self.pending.front().map(|pending| pending.id) else { continue };
+            let Some(pending) = self.pending.get_mut((id - first) as usize) else { continue };
+            pending.is_back = true;
+            metrics::add(&self.accounts.delivered, pending.shipped);
+            metrics::add(&self.accounts.kept_raw, pending.kept_raw);
+            metrics::add(&self.accounts.bytes_delivered, pending.bytes);
+            self.spare.push(buffer);
+        }
+        while let Some(pending) = self.pending.pop_front_if(|pending| pending.is_back) {
+            self.settled.insert(pending.file, pending.offset);
+        }
+        if self.noted.elapsed() >= NOTE_EVERY {
+            self.note();
+        }
+    }
+
+    /// Gives the settled offsets to the checkpoint.
+    fn note(&mut self) {
+        self.noted = Instant::now();
+        for (key, offset) in self.settled.drain() {
+            if let Some((file, position)) = self.source.position(key, offset) {
+                self.checkpoint.set(&self.name, file, position);
+            }
+        }
+    }
+
+    fn rest(&mut self, until: Option<Instant>) -> Turn {
+        if self.pending.is_empty() {
+            self.spare.clear();
+        }
+        let note = (!self.settled.is_empty()).then(|| self.noted + NOTE_EVERY);
+        match until.into_iter().chain(note).min() {
+            Some(when) => Turn::RestUntil(when),
+            None => Turn::Rest,
+        }
+    }
+
+    fn finish_or_rest(&mut self) -> Turn {
+        if !self.pending.is_empty() {
+            return Turn::Rest;
+        }
+        self.note();
+        self.publish();
+        Turn::Done
+    }
+
+    fn publish(&self) {
+        let accounts = &self.accounts;
+        let counts = self.source.counts;
+        metrics::set(&accounts.bytes_read, counts.bytes);
+        metrics::set(&accounts.split, counts.split_lines);
+        metrics::set(&accounts.truncations, counts.truncations);
+        metrics::set(&accounts.refused, counts.refused);
+        let stats = self.chain.stages().iter().map(|stage| &stage.stats);
+        let (mut fuel, mut faults, mut cpu) = (0, 0, Duration::ZERO);
+        for stage in stats {
+            fuel += stage.fuel;
+            faults += stage.faults;
+            cpu += stage.cpu;
+        }
+        metrics::set(&accounts.fuel, fuel);
+        metrics::set(&accounts.faults, faults);
+        metrics::set(&accounts.plugin_cpu, cpu.as_nanos() as u64);
+    }
+}
+
+impl TakeTurn<Scratch> for Lane {
+    fn turn(&mut self, scratch: &mut Scratch) -> Turn {
+        let begun = thread_cpu();
+        let turn = self.take_turn(scratch);
+        metrics::add(&self.accounts.cpu, (thread_cpu() - begun).as_nanos() as u64);
+        turn
+    }
+}

@@ -1,0 +1,83 @@
+//! Every metric's name, in one place.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident => $metric:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Default)]
+        pub struct $name { $($(#[$field_doc])* pub $field: AtomicU64,)* }
+
+        impl $name {
+            /// Each counter's metric and value, in their order.
+            pub fn list(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($metric, self.$field.load(Ordering::Relaxed)),)*]
+            }
+
+            /// Each counter's short name and value.
+            fn short(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($field), self.$field.load(Ordering::Relaxed)),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// The accounts of one logstore. Events are counted as they were read, before joining and splitting.
+    ///
+    /// At every moment `read = delivered + dropped + in flight`, and what is kept raw is a part of delivered.
+    Accounts {
+        /// Events read.
+        read => "weir_events_read_total",
+        /// Events that the destination has.
+        delivered => "weir_events_delivered_total",
+        /// Events of these that were delivered unchanged, because a plugin failed on them.
+        kept_raw => "weir_events_kept_raw_total",
+        /// Events that a plugin left out on purpose.
+        dropped => "weir_events_dropped_total",
+        /// Events that were made of a part of a line, because it was too long.
+        split => "weir_events_split_total",
+        /// Bytes of files that were read.
+        bytes_read => "weir_read_bytes_total",
+        /// Bytes that were delivered.
+        bytes_delivered => "weir_delivered_bytes_total",
+        /// Files that were found truncated or replaced, and begun anew.
+        truncations => "weir_file_truncations_total",
+        /// Times that a file could not be opened.
+        refused => "weir_file_refusals_total",
+        /// Fuel that plugins used.
+        fuel => "weir_plugin_fuel_total",
+        /// Calls of plugins that trapped, ran out of something, or broke the contract.
+        faults => "weir_plugin_faults_total",
+        /// CPU time of plugins, in nanoseconds.
+        plugin_cpu => "weir_plugin_cpu_nanoseconds_total",
+        /// CPU time of all the logstore's turns, in nanoseconds.
+        cpu => "weir_cpu_nanoseconds_total",
+    }
+}
+
+impl Accounts {
+    /// Each counter's short name and value, and what is in flight: for a summary of a run.
+    pub fn summary(&self) -> Vec<(&'static str, u64)> {
+        let mut all = self.short();
+        all.push(("in_flight", self.in_flight()));
+        all
+    }
+
+    /// Events that were read and are not yet delivered or dropped.
+    pub fn in_flight(&self) -> u64 {
+        let [read, delivered, dropped] =
+            [&self.read, &self.delivered, &self.dropped].map(|c| c.load(Ordering::Relaxed));
+        read.saturating_sub(delivered + dropped)
+    }
+}
+
+/// Adds to a counter.
+pub fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+/// Sets a counter to what somebody else has counted.
+pub fn set(counter: &AtomicU64, value: u64) {
+    counter.store(value, Ordering::Relaxed);
+}

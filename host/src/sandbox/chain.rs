@@ -1,0 +1,363 @@
+//! The plugins of a logstore, in order: a batch in, a batch out, and every event accounted for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::api::v0_1::{self, Output};
+use super::instance::{Fault, Instance, cut};
+use super::limits::Limits;
+use super::output::{self, Numbers, Violation};
+use super::Plugin;
+use crate::event::{Aside, Batch, Field, Origin, merge};
+
+/// The plugins of a logstore, in order.
+#[derive(Default)]
+pub struct Chain {
+    stages: Vec<Stage>,
+}
+
+/// Events of one file that plugins hold back, one batch a stage.
+#[derive(Default)]
+pub struct Held {
+    stages: Vec<Batch>,
+}
+
+impl Held {
+    /// Whether nothing is held.
+    pub fn is_empty(&self) -> bool {
+        self.stages.iter().all(Batch::is_empty)
+    }
+
+    /// The number of the first read event of which something is held.
+    pub fn first(&self) -> Option<u64> {
+        self.stages.iter().filter(|held| !held.is_empty()).map(|held| held.origin(0).first).min()
+    }
+}
+
+impl Chain {
+    /// A chain of these stages.
+    pub fn new(stages: Vec<Stage>) -> Self {
+        Chain { stages }
+    }
+
+    /// Whether there is no plugin.
+    pub fn is_empty(&self) -> bool {
+        self.stages.is_empty()
+    }
+
+    /// The stages, in order.
+    pub fn stages(&self) -> &[Stage] {
+        &self.stages
+    }
+
+    /// Sends a batch of one file through all plugins. `held` is that file's; `last` says that nothing follows.
+    pub fn process(&mut self, mut batch: Batch, held: &mut Held, last: bool) -> Batch {
+        held.stages.resize_with(self.stages.len(), Batch::default);
+        for (stage, held) in self.stages.iter_mut().zip(&mut held.stages) {
+            if !held.is_empty() {
+                batch.prepend(&std::mem::take(held));
+            }
+            if !batch.is_empty() {
+                batch = stage.process(batch, held, last);
+            }
+        }
+        batch
+    }
+
+    /// Lets the instances go; they are made again when they are needed.
+    pub fn rest(&mut self) {
+        self.stages.iter_mut().for_each(|stage| stage.instance = None);
+    }
+}
+
+/// A plugin with its settings in one logstore.
+pub struct Stage {
+    plugin: Arc<Plugin>,
+    settings: String,
+    limits: Limits,
+    instance: Option<Instance>,
+    /// The fields of the last output, whose names need not be made again.
+    fields: Vec<Field>,
+    /// What it has done.
+    pub stats: Stats,
+}
+
+/// What a stage has done.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Events that it was given.
+    pub events: u64,
+    /// Bytes that it was given.
+    pub bytes: u64,
+    /// Fuel that it used.
+    pub fuel: u64,
+    /// CPU time of its calls, with the copying in and out.
+    pub cpu: Duration,
+    /// Calls that gave nothing that can be used.
+    pub faults: u64,
+    /// The last of these.
+    pub last_fault: Option<String>,
+    /// Instances that were made.
+    pub instances: u64,
+    /// The most bytes of linear memory that an instance had.
+    pub peak_memory: usize,
+    /// The plugin's own counters.
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
+
+impl Stage {
+    /// Makes a first instance, so that settings which the plugin refuses are known at once.
+    pub fn new(plugin: Arc<Plugin>, settings: &str, limits: Limits) -> Result<Self> {
+        let mut stage = Stage {
+            plugin,
+            settings: settings.to_owned(),
+            limits,
+            instance: None,
+            fields: Vec::new(),
+            stats: Stats::default(),
+        };
+        if let Err(error) = stage.instance() {
+            return Err(error).with_context(|| format!("plugin {}", stage.plugin.name()));
+        }
+        Ok(stage)
+    }
+
+    /// The plugin.
+    pub fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    fn instance(&mut self) -> Result<&mut Instance> {
+        if self.instance.is_none() {
+            self.instance = Some(Instance::new(&self.plugin, &self.settings, &self.limits)?);
+            self.stats.instances += 1;
+        }
+        Ok(self.instance.as_mut().expect("it was just made"))
+    }
+
+    /// One batch through the plugin. Events that are marked already pass by it, in their places.
+    fn process(&mut self, batch: Batch, held: &mut Batch, last: bool) -> Batch {
+        if batch.marks.is_empty() {
+            return self.process_unmarked(batch, held, last, Vec::new(), None);
+        }
+        let mut marks = batch.marks.iter().peekable();
+        let mut open = Batch { tags: batch.tags.clone(), fields: batch.fields.clone(), ..Batch::default() };
+        let mut places = Vec::new();
+        let mut asides = Vec::new();
+        for event in 0..batch.len() as u32 {
+            match marks.next_if(|mark| mark.event == event) {
+                Some(mark) => asides.push(Aside { event, reason: mark.reason.clone() }),
+                None => {
+                    open.push(&batch, event as usize, 0);
+                    places.push(event);
+                }
+            }
+        }
+        open.arena = batch.arena.clone();
+        if open.is_empty() {
+            return batch;
+        }
+        self.process_unmarked(open, held, last, asides, Some((batch, places)))
+    }
+
+    /// `whole` is the batch that `batch` was picked from, with the place of each picked event; `asides` are the
+    /// others, by their place in `whole`.
+    fn process_unmarked(
+        &mut self,
+        batch: Batch,
+        held: &mut Batch,
+        last: bool,
+        mut asides: Vec<Aside>,
+        whole: Option<(Batch, Vec<u32>)>,
+    ) -> Batch {
+        let place_of = |event: u32| whole.as_ref().map_or(event, |(_, places)| places[event as usize]);
+        let picked_all = whole.is_none();
+        match self.call(&batch, last) {
+            Ok(output) => {
+                let mut failed: Vec<Aside> = self.failed(&output, &batch, last, held);
+                failed.iter_mut().for_each(|aside| aside.event = place_of(aside.event));
+                let origins = &output.origins;
+                let simple = failed.is_empty() && asides.is_empty() && origins.is_empty();
+                let places = if simple { Vec::new() } else { places(&output, &batch) };
+                asides.extend(failed);
+                asides.sort_by_key(|aside| aside.event);
+                if asides.is_empty() && picked_all {
+                    return self.adopt(output, batch, &places).0;
+                }
+                let (made, input) = self.adopt(output, batch, &places);
+                let places: Vec<_> = places.iter().map(|p| place_of(*p)).collect();
+                match whole {
+                    Some((whole, _)) => merge(&whole, made, &places, &asides),
+                    None => merge(&input, made, &places, &asides),
+                }
+            }
+            Err(fault) => {
+                let reason: Arc<str> = self.reason(&fault.to_string()).into();
+                asides.extend((0..batch.len() as u32).map(|event| Aside { event: place_of(event), reason: reason.clone() }));
+                asides.sort_by_key(|aside| aside.event);
+                let input = match whole {
+                    Some((whole, _)) => whole,
+                    None => batch,
+                };
+                let nothing = Batch { tags: input.tags.clone(), arena: input.arena.clone(), ..Batch::default() };
+                merge(&input, nothing, &[], &asides)
+            }
+        }
+    }
+
+    /// Calls the plugin and checks what it returns. After a fault its instance is gone.
+    fn call(&mut self, batch: &Batch, last: bool) -> Result<Output, Fault> {
+        let limits = self.limits;
+        self.stats.events += batch.len() as u64;
+        self.stats.bytes += batch.arena.len() as u64;
+        let begun = crate::clock::thread_cpu();
+        let called = match self.instance() {
+            Ok(instance) => {
+                let called = instance.process(batch, last);
+                let (memory, bloated, counters) = (instance.memory(), instance.is_bloated(), instance.take_counters());
+                self.stats.peak_memory = self.stats.peak_memory.max(memory);
+                self.stats.fuel += called.fuel;
+                for (name, amount) in counters {
+                    *self.stats.counters.entry(name).or_default() += amount;
+                }
+                if bloated {
+                    self.instance = None;
+                }
+                called.result.and_then(|output| {
+                    check(&output, batch, &limits).map_err(Fault::Lied)?;
+                    Ok(output)
+                })
+            }
+            Err(error) => Err(Fault::Trapped { what: format!("no new instance: {error:#}"), stack: Vec::new() }),
+        };
+        self.stats.cpu += crate::clock::thread_cpu() - begun;
+        if let Err(fault) = &called {
+            self.instance = None;
+            self.stats.faults += 1;
+            self.stats.last_fault = Some(fault.to_string());
+        }
+        called
+    }
+
+    fn reason(&self, what: &str) -> String {
+        format!("{}: {}", self.plugin.name(), cut(what, self.limits.reason))
+    }
+
+    /// Puts what is held aside for the next batch, and lists the events that failed.
+    fn failed(&self, output: &Output, batch: &Batch, last: bool, held: &mut Batch) -> Vec<Aside> {
+        let reasons: Vec<Arc<str>> = output.reasons.iter().map(|r| self.reason(r).into()).collect();
+        let pairs = output.failed.chunks_exact(2);
+        let mut failed: Vec<_> =
+            pairs.map(|pair| Aside { event: pair[0], reason: reasons[pair[1] as usize].clone() }).collect();
+        let count = output.held as usize;
+        if count > 0 {
+            let waiting = batch.tail(count);
+            let refusal = if last {
+                Some("held, but nothing follows".to_owned())
+            } else if waiting.arena.len() > self.limits.held_bytes {
+                Some(format!("held more than {} bytes", self.limits.held_bytes))
+            } else {
+                *held = waiting;
+                None
+            };
+            if let Some(refusal) = refusal {
+                let reason: Arc<str> = self.reason(&refusal).into();
+                let events = (batch.len() - count) as u32..batch.len() as u32;
+                failed.extend(events.map(|event| Aside { event, reason: reason.clone() }));
+            }
+        }
+        failed
+    }
+
+    /// The output as a batch whose arena continues the input's, and the input without its arena's bytes moved:
+    /// its cells still point into the returned batch's arena. `places` is empty where all is one to one.
+    fn adopt(&mut self, output: Output, mut input: Batch, places: &[u32]) -> (Batch, Batch) {
+        let same = self.fields.len() == output.fields.len()
+            && self.fields.iter().zip(&output.fields).all(|(old, new)| {
+                *old.name == *new.name && old.kind == v0_1::to_kind(new.kind)
+            });
+        if !same {
+            let field = |f: &v0_1::OutputField| Field { name: f.name.as_str().into(), kind: v0_1::to_kind(f.kind) };
+            self.fields = output.fields.iter().map(field).collect();
+        }
+        let mut arena = std::mem::take(&mut input.arena);
+        arena.extend_from_slice(&output.made);
+        let times = match (output.times.is_empty(), places.is_empty()) {
+            (false, _) => output.times,
+            (true, true) => {
+                let mut times = std::mem::take(&mut input.times);
+                times.truncate(output.rows.len());
+                times
+            }
+            (true, false) if input.times.is_empty() => Vec::new(),
+            (true, false) => places.iter().map(|place| input.time(*place as usize)).collect(),
+        };
+        let origins = if !output.origins.is_empty() {
+            let compose = |pair: &[u32]| Origin {
+                first: input.origin(pair[0] as usize).first,
+                end: input.origin(pair[1] as usize - 1).end,
+            };
+            output.origins.chunks_exact(2).map(compose).collect()
+        } else if places.is_empty() {
+            let mut origins = input.origins.clone();
+            origins.truncate(output.rows.len());
+            origins
+        } else {
+            places.iter().map(|place| input.origin(*place as usize)).collect()
+        };
+        let made = Batch {
+            tags: input.tags.clone(),
+            arena,
+            fields: self.fields.clone(),
+            rows: output.rows,
+            cells: output.cells,
+            times,
+            origins,
+            first: input.first,
+            marks: Vec::new(),
+        };
+        (made, input)
+    }
+}
+
+/// For each output event, the first input event that it came from.
+fn places(output: &Output, input: &Batch) -> Vec<u32> {
+    if !output.origins.is_empty() {
+        return output.origins.chunks_exact(2).map(|pair| pair[0]).collect();
+    }
+    let mut failed = output.failed.chunks_exact(2).map(|pair| pair[0]).peekable();
+    let open = input.len() as u32 - output.held;
+    let kept = (0..open).filter(|event| failed.next_if_eq(event).is_none());
+    kept.take(output.rows.len()).collect()
+}
+
+fn check(output: &Output, batch: &Batch, limits: &Limits) -> Result<(), Violation> {
+    if output.fields.len() > limits.fields {
+        return Err(Violation(format!("{} fields, and {} are allowed", output.fields.len(), limits.fields)));
+    }
+    for field in &output.fields {
+        let name = &field.name;
+        if name.is_empty() || name.len() > limits.field_name || name.starts_with("__") {
+            return Err(Violation(format!(
+                "the field name {:?} is empty, longer than {} bytes, or begins with `__`",
+                cut(name, 64),
+                limits.field_name
+            )));
+        }
+    }
+    output::check(&Numbers {
+        inputs: batch.len(),
+        data: batch.arena.len(),
+        made: output.made.len(),
+        fields: output.fields.len(),
+        reasons: output.reasons.len(),
+        rows: &output.rows,
+        cells: &output.cells,
+        times: &output.times,
+        origins: &output.origins,
+        failed: &output.failed,
+        held: output.held,
+    })
+}

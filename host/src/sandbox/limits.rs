@@ -1,0 +1,77 @@
+//! All limits of a guest, in one place.
+
+/// What one instance of a plugin may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Fuel of any one call, before its input is counted. An operator of WebAssembly is one fuel.
+    pub fuel_base: u64,
+    /// Fuel added to a call for each byte of its input. A fast parser uses 10, a Python plugin 500.
+    pub fuel_per_byte: u64,
+    /// Fuel of `configure`, which may build tables and compile patterns.
+    pub configure_fuel: u64,
+    /// Bytes of linear memory, over all memories of the instance.
+    pub memory: usize,
+    /// Elements of one table.
+    pub table_elements: usize,
+    /// Core instances, memories and tables, each. A Python plugin has about 20.
+    pub instances: usize,
+    /// Bytes that the guest may hand to the host in one call: the whole output, or one message.
+    pub output_bytes: usize,
+    /// Bytes of events that a plugin may hold back.
+    pub held_bytes: usize,
+    /// Fields of one output.
+    pub fields: usize,
+    /// Bytes of a field's name.
+    pub field_name: usize,
+    /// Bytes of the reason of a failed event; what is longer is cut.
+    pub reason: usize,
+    /// Log lines that are passed on for each second; as many again may be saved up.
+    pub log_lines_per_second: u32,
+    /// Bytes of a log line; what is longer is cut.
+    pub log_line: usize,
+    /// Names of the plugin's own counters.
+    pub counters: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            fuel_base: 10_000_000,
+            fuel_per_byte: 10_000,
+            configure_fuel: 20_000_000_000,
+            memory: 64 << 20,
+            table_elements: 100_000,
+            instances: 64,
+            output_bytes: 64 << 20,
+            held_bytes: 4 << 20,
+            fields: 4096,
+            field_name: 256,
+            reason: 256,
+            log_lines_per_second: 10,
+            log_line: 1024,
+            counters: 64,
+        }
+    }
+}
+
+impl Limits {
+    /// Fuel of a call whose input has so many bytes and events.
+    pub fn fuel(&self, bytes: usize, events: usize) -> u64 {
+        // An empty event costs its plugin as much as a short one.
+        let size = bytes as u64 + 16 * events as u64;
+        self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(size))
+    }
+}
+
+/// Bytes of a `.wasm`; more is refused before it is read. A Python plugin has 18 MB.
+pub const COMPONENT_BYTES: u64 = 64 << 20;
+
+/// Seconds of CPU time that compiling one plugin may take. A Python plugin takes 14.
+pub const COMPILE_CPU_SECONDS: u64 = 120;
+
+/// Bytes of address space for compiling one plugin.
+pub const COMPILE_MEMORY: u64 = 4 << 30;
+
+/// Part of the memory limit, in percent, past which an instance is replaced between two batches: linear
+/// memory never shrinks.
+pub const RECYCLE_PERCENT: usize = 75;

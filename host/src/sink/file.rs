@@ -1,0 +1,117 @@
+//! Files, one a target, appended to.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::writer::{Output, Writer};
+use super::{Payload, Sender, Target};
+
+/// Appends payloads to files, each whole.
+pub struct Files(Writer);
+
+impl Files {
+    /// Starts the thread that writes.
+    pub fn new(name: &str) -> Self {
+        Files(Writer::start(name, ToFiles::default()))
+    }
+}
+
+impl Sender for Files {
+    fn send(&self, target: &Target, payload: Payload) {
+        self.0.send(target, payload);
+    }
+
+    fn close(&self, within: Duration) {
+        self.0.close(within);
+    }
+}
+
+#[derive(Default)]
+struct ToFiles {
+    open: HashMap<PathBuf, File>,
+}
+
+impl Output for ToFiles {
+    fn write(&mut self, target: &Target, bytes: &[u8]) -> io::Result<usize> {
+        let Target::File(path) = target else {
+            return Err(io::Error::other("a file sink needs a path"));
+        };
+        if !self.open.contains_key(path) {
+            self.open.insert(path.clone(), open(path).map_err(|e| at(path, e))?);
+        }
+        let written = (&self.open[path]).write(bytes).map_err(|e| at(path, e));
+        if written.is_err() {
+            // Opened again for the next try: it may have been deleted, or its file system mounted anew.
+            self.open.remove(path);
+        }
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// Opens a file to append to. A line that was torn by a crash is cut off: its events are unsettled and come again.
+fn open(path: &Path) -> io::Result<File> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let file = OpenOptions::new().create(true).append(true).read(true).open(path)?;
+    let meta = file.metadata()?;
+    if meta.is_file()
+        && let Some(torn) = torn_line(&file, meta.len())?
+    {
+        tracing::warn!(file = %path.display(), bytes = meta.len() - torn, "cutting off a line that was not written to its end");
+        file.set_len(torn)?;
+    }
+    Ok(file)
+}
+
+/// Where the last line begins, if it is one of ours and has no end.
+fn torn_line(file: &File, len: u64) -> io::Result<Option<u64>> {
+    /// Longer lines are left as they are.
+    const MOST: u64 = 1 << 20;
+    let from = len.saturating_sub(MOST);
+    let mut tail = vec![0; (len - from) as usize];
+    file.read_exact_at(&mut tail, from)?;
+    if tail.last().is_none_or(|last| *last == b'\n') {
+        return Ok(None);
+    }
+    let start = match memchr::memrchr(b'\n', &tail) {
+        Some(newline) => newline + 1,
+        None if from == 0 => 0,
+        None => return Ok(None),
+    };
+    Ok((tail[start] == b'{').then_some(from + start as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_torn_line_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        for (before, after) in [
+            ("{\"a\":1}\n{\"a\":", "{\"a\":1}\n"),
+            ("{\"a\"", ""),
+            ("{\"a\":1}\n", "{\"a\":1}\n"),
+            ("notes without an end", "notes without an end"),
+            ("", ""),
+        ] {
+            let path = dir.path().join("out");
+            std::fs::write(&path, before).unwrap();
+            drop(open(&path).unwrap());
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{before}");
+        }
+    }
+}

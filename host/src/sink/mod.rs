@@ -1,0 +1,86 @@
+//! From batches to receipts.
+//!
+//! An [`Encoder`] makes a payload's bytes on the worker's thread, where the batch is in cache. A sender delivers
+//! payloads on a thread of its own, so that a slow destination holds up no worker. A delivered payload comes back
+//! to the lane that made it through its [`Returns`], which is what settles offsets.
+
+pub mod blackhole;
+pub mod encoder;
+pub mod file;
+pub mod ndjson;
+pub mod stdout;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use encoder::Encoder;
+
+/// Bytes of events, on their way to a destination.
+pub struct Payload {
+    /// What the encoder made.
+    pub bytes: Vec<u8>,
+    /// The lane's number for it.
+    pub id: u64,
+    /// Where to report that it is delivered.
+    pub returns: Arc<Returns>,
+}
+
+impl Payload {
+    /// Reports that the payload is where it should be, and gives its memory back.
+    pub fn delivered(mut self) {
+        self.bytes.clear();
+        self.returns.push(Returned { id: self.id, buffer: self.bytes });
+    }
+}
+
+/// A payload that was delivered.
+pub struct Returned {
+    /// The lane's number for it.
+    pub id: u64,
+    /// Its buffer, empty, to be used again.
+    pub buffer: Vec<u8>,
+}
+
+/// Where delivered payloads come back to a lane.
+pub struct Returns {
+    done: Mutex<Vec<Returned>>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Returns {
+    /// An empty one; `wake` is called for each payload that comes back.
+    pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(Returns { done: Mutex::default(), wake })
+    }
+
+    /// What came back since this was last asked.
+    pub fn take(&self, into: &mut Vec<Returned>) {
+        into.append(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn push(&self, returned: Returned) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(returned);
+        (self.wake)();
+    }
+}
+
+/// A destination, as its lanes see it.
+pub trait Sender: Send + Sync {
+    /// Takes a payload for `target`, and sees to it that it is delivered or kept. Does not block.
+    fn send(&self, target: &Target, payload: Payload);
+
+    /// Ends the sender: delivers what it has within that time, and then gives up. What was not delivered is
+    /// not reported as such, so that its events stay unsettled.
+    fn close(&self, within: Duration);
+}
+
+/// Where in a destination a logstore's events go.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// There is only one place.
+    Only,
+    /// A file.
+    File(PathBuf),
+}

@@ -1,0 +1,482 @@
+//! One JSON object a line: an event's fields in their order, then `__time__`, `__error__` and `__tags__`.
+//!
+//! A cell of kind `integer`, `float`, `boolean` or `json` is written as it stands if it really is that in JSON,
+//! and as a string if not. Bytes that are not UTF-8 become U+FFFD.
+
+use std::sync::Arc;
+
+use serde::de::IgnoredAny;
+use wide::u8x16;
+
+use crate::event::{Batch, CELL, Field, Kind, Tags, UNKNOWN_TIME};
+
+/// Bytes that are copied and looked at at once.
+const BLOCK: usize = 16;
+
+/// An encoder, which remembers the fields and tags of the last batch as they are written.
+#[derive(Default)]
+pub struct Ndjson {
+    fields: Vec<Field>,
+    /// For each field, `,"name":` and, for text, the opening quote.
+    prefixes: Vec<Vec<u8>>,
+    tags: Arc<Tags>,
+    /// What ends an event: its tags, a brace and a newline.
+    suffix: Vec<u8>,
+    clock: Clock,
+}
+
+impl Ndjson {
+    /// Appends the batch's events to `out`.
+    pub fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) {
+        self.prepare(batch);
+        let text = Text::look_at(&batch.arena);
+        let mut marks = batch.marks.iter().peekable();
+        let mut line = Line { position: out.len(), buffer: std::mem::take(out) };
+        for event in 0..batch.len() {
+            let begun = line.position;
+            for cell in batch.event(event).chunks_exact(CELL) {
+                let field = cell[0] as usize;
+                let (start, end) = (cell[1] as usize, cell[2] as usize);
+                let prefix = &self.prefixes[field];
+                line.reserve(prefix.len() + (end - start));
+                line.put(prefix);
+                match self.fields[field].kind {
+                    Kind::Text => {
+                        line.put_text(&text, start, end);
+                        line.put_byte(b'"');
+                    }
+                    kind => line.put_value(&text, kind, start, end),
+                }
+            }
+            let time = batch.time(event);
+            if time != UNKNOWN_TIME {
+                line.put(self.clock.member(time));
+            }
+            if let Some(mark) = marks.next_if(|mark| mark.event as usize == event) {
+                line.put(b",\"__error__\":\"");
+                line.put_text(&Text::look_at(mark.reason.as_bytes()), 0, mark.reason.len());
+                line.put_byte(b'"');
+            }
+            line.put(&self.suffix);
+            line.open(begun, self.suffix.len());
+        }
+        line.buffer.truncate(line.position);
+        *out = line.buffer;
+    }
+
+    /// Writes what is the same for all events of the batch, if it isn't what it was.
+    fn prepare(&mut self, batch: &Batch) {
+        if self.fields != batch.fields {
+            self.fields.clone_from(&batch.fields);
+            self.prefixes = batch.fields.iter().map(prefix).collect();
+        }
+        if self.suffix.is_empty() || !Arc::ptr_eq(&self.tags, &batch.tags) {
+            self.tags = batch.tags.clone();
+            self.suffix = suffix(&batch.tags);
+        }
+    }
+}
+
+fn prefix(field: &Field) -> Vec<u8> {
+    let mut prefix = b",".to_vec();
+    prefix.extend(json_string(&field.name));
+    prefix.extend_from_slice(if field.kind == Kind::Text { b":\"" } else { b":" });
+    prefix
+}
+
+fn suffix(tags: &Tags) -> Vec<u8> {
+    let mut suffix = Vec::new();
+    for (i, (name, value)) in tags.iter().enumerate() {
+        suffix.extend_from_slice(if i == 0 { b",\"__tags__\":{" } else { b"," });
+        suffix.extend(json_string(name));
+        suffix.push(b':');
+        suffix.extend(json_string(value));
+    }
+    suffix.extend_from_slice(if tags.is_empty() { b"}\n" } else { b"}}\n" });
+    suffix
+}
+
+fn json_string(text: &str) -> Vec<u8> {
+    serde_json::to_vec(text).expect("a string can be written")
+}
+
+/// Bytes that cells point into, and what is known of all of them.
+struct Text<'a> {
+    bytes: &'a [u8],
+    encoding: Encoding<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Encoding<'a> {
+    Ascii,
+    /// A cell is UTF-8 if it begins and ends between characters.
+    Utf8(&'a str),
+    Unknown,
+}
+
+impl<'a> Text<'a> {
+    fn look_at(bytes: &'a [u8]) -> Self {
+        let encoding = match bytes.is_ascii() {
+            true => Encoding::Ascii,
+            false => simdutf8::basic::from_utf8(bytes).map_or(Encoding::Unknown, Encoding::Utf8),
+        };
+        Text { bytes, encoding }
+    }
+
+    #[inline]
+    fn is_utf8(&self, start: usize, end: usize) -> bool {
+        match self.encoding {
+            Encoding::Ascii => true,
+            Encoding::Utf8(text) => text.is_char_boundary(start) && text.is_char_boundary(end),
+            Encoding::Unknown => simdutf8::basic::from_utf8(&self.bytes[start..end]).is_ok(),
+        }
+    }
+}
+
+/// A buffer that is longer than what was written, so that whole blocks can be copied into it.
+struct Line {
+    buffer: Vec<u8>,
+    position: usize,
+}
+
+impl Line {
+    /// Makes room for so many bytes and some blocks.
+    #[inline]
+    fn reserve(&mut self, bytes: usize) {
+        let needed = self.position + bytes + 8 * BLOCK;
+        if self.buffer.len() < needed {
+            let len = needed.max(self.buffer.capacity()).max(self.buffer.len() * 2);
+            self.buffer.resize(len, 0);
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        if bytes.len() <= BLOCK {
+            // Names are short: two copies of fixed sizes that overlap beat a call of memcpy.
+            let out = &mut self.buffer[self.position..][..BLOCK];
+            match bytes.len() {
+                8.. => {
+                    out[..8].copy_from_slice(&bytes[..8]);
+                    out[bytes.len() - 8..bytes.len()].copy_from_slice(&bytes[bytes.len() - 8..]);
+                }
+                4.. => {
+                    out[..4].copy_from_slice(&bytes[..4]);
+                    out[bytes.len() - 4..bytes.len()].copy_from_slice(&bytes[bytes.len() - 4..]);
+                }
+                _ => out[..bytes.len()].copy_from_slice(bytes),
+            }
+        } else {
+            self.buffer[self.position..][..bytes.len()].copy_from_slice(bytes);
+        }
+        self.position += bytes.len();
+    }
+
+    #[inline]
+    fn put_byte(&mut self, byte: u8) {
+        self.buffer[self.position] = byte;
+        self.position += 1;
+    }
+
+    /// Writes the brace that opens the event which begins there: over the comma of its first member, if it has
+    /// one. All of its members begin with a comma; `suffix` ends it.
+    fn open(&mut self, begun: usize, suffix: usize) {
+        if self.buffer[begun] == b',' {
+            self.buffer[begun] = b'{';
+        } else {
+            self.reserve(1);
+            self.buffer.copy_within(begun..begun + suffix, begun + 1);
+            self.buffer[begun] = b'{';
+            self.position += 1;
+        }
+    }
+
+    /// Writes what is between the quotes of a JSON string.
+    #[inline]
+    fn put_text(&mut self, text: &Text, start: usize, end: usize) {
+        if text.is_utf8(start, end) {
+            self.put_utf8(text.bytes, start, end);
+        } else {
+            let replaced = String::from_utf8_lossy(&text.bytes[start..end]);
+            self.put_utf8(replaced.as_bytes(), 0, replaced.len());
+        }
+    }
+
+    #[inline]
+    fn put_utf8(&mut self, bytes: &[u8], mut at: usize, end: usize) {
+        self.reserve(end - at);
+        while at < end {
+            let Some(block) = bytes.get(at..at + BLOCK) else {
+                return self.put_tail(&bytes[at..end]);
+            };
+            let block: &[u8; BLOCK] = block.try_into().expect("a block has its length");
+            self.buffer[self.position..][..BLOCK].copy_from_slice(block);
+            let clean = (escapes(block).trailing_zeros() as usize).min(BLOCK).min(end - at);
+            self.position += clean;
+            at += clean;
+            if clean < BLOCK && at < end {
+                self.put_escaped(bytes[at]);
+                at += 1;
+                self.reserve(end - at);
+            }
+        }
+    }
+
+    fn put_tail(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.reserve(0);
+            if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
+                self.put_escaped(*byte);
+            } else {
+                self.put_byte(*byte);
+            }
+        }
+    }
+
+    fn put_escaped(&mut self, byte: u8) {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0c => b'f',
+            _ => {
+                let code = [b'\\', b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+                return self.put(&code);
+            }
+        };
+        self.put(&[b'\\', short]);
+    }
+
+    /// Writes a cell that claims to be something else than text.
+    fn put_value(&mut self, text: &Text, kind: Kind, start: usize, end: usize) {
+        let bytes = &text.bytes[start..end];
+        let is_so = match kind {
+            Kind::Text => false,
+            Kind::Integer => integer(bytes) == Some(bytes.len()),
+            Kind::Float => is_number(bytes),
+            Kind::Boolean => matches!(bytes, b"true" | b"false"),
+            Kind::Json => {
+                text.is_utf8(start, end) && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
+            }
+        };
+        if !is_so {
+            self.put_byte(b'"');
+            self.put_text(text, start, end);
+            self.put_byte(b'"');
+        } else if kind == Kind::Json && memchr::memchr2(b'\n', b'\r', bytes).is_some() {
+            // A line break in valid JSON is white space.
+            let line: Vec<u8> = bytes.iter().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { *b }).collect();
+            self.put(&line);
+        } else {
+            self.put(bytes);
+        }
+        self.reserve(0);
+    }
+}
+
+/// A bit for each byte of the block that cannot stand in a JSON string.
+#[inline]
+fn escapes(block: &[u8; BLOCK]) -> u32 {
+    let bytes = u8x16::new(*block);
+    let control = bytes.max(u8x16::splat(0x1f)).simd_eq(u8x16::splat(0x1f));
+    let quote = bytes.simd_eq(u8x16::splat(b'"'));
+    let backslash = bytes.simd_eq(u8x16::splat(b'\\'));
+    (control | quote | backslash).to_bitmask()
+}
+
+/// Where the integer ends with which the bytes begin.
+fn integer(bytes: &[u8]) -> Option<usize> {
+    let sign = usize::from(bytes.first() == Some(&b'-'));
+    let digits = bytes[sign..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let is_sound = digits == 1 || digits > 1 && bytes[sign] != b'0';
+    is_sound.then_some(sign + digits)
+}
+
+/// Whether the bytes are a number of JSON.
+fn is_number(bytes: &[u8]) -> bool {
+    let Some(mut at) = integer(bytes) else { return false };
+    let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
+    if bytes.get(at) == Some(&b'.') {
+        match digits(at + 1) {
+            0 => return false,
+            count => at += 1 + count,
+        }
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'+' | b'-')));
+        match digits(at + 1 + sign) {
+            0 => return false,
+            count => at += 1 + sign + count,
+        }
+    }
+    at == bytes.len()
+}
+
+/// Times as RFC 3339, remembering the last second.
+struct Clock {
+    second: i64,
+    /// `,"__time__":"` and the time to the second.
+    text: Vec<u8>,
+    /// Bytes of it that are for the second; the rest is the fraction, the zone and the quote.
+    whole: usize,
+    nanosecond: i64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock { second: i64::MIN, text: Vec::new(), whole: 0, nanosecond: 0 }
+    }
+}
+
+impl Clock {
+    /// The member `,"__time__":"…"`. `time` is in Unix nanoseconds; the fraction has the digits that it needs.
+    fn member(&mut self, time: i64) -> &[u8] {
+        const SECOND: i64 = 1_000_000_000;
+        let (second, nanosecond) = (time.div_euclid(SECOND), time.rem_euclid(SECOND));
+        if second == self.second && nanosecond == self.nanosecond {
+            return &self.text;
+        }
+        if second != self.second {
+            // An i64 of nanoseconds ends in the year 2262, within what a timestamp can be.
+            let stamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string();
+            self.text.clear();
+            self.text.extend_from_slice(b",\"__time__\":\"");
+            self.text.extend_from_slice(stamp.trim_end_matches('Z').as_bytes());
+            self.whole = self.text.len();
+        }
+        (self.second, self.nanosecond) = (second, nanosecond);
+        self.text.truncate(self.whole);
+        if nanosecond > 0 {
+            let digits = format!(".{nanosecond:09}");
+            self.text.extend_from_slice(digits.trim_end_matches('0').as_bytes());
+        }
+        self.text.extend_from_slice(b"Z\"");
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Mark;
+    use crate::event::testing::raw;
+
+    fn encode(batch: &Batch) -> String {
+        let mut out = Vec::new();
+        Ndjson::default().encode(batch, &mut out);
+        String::from_utf8(out).expect("UTF-8")
+    }
+
+    /// One event whose only cell is `bytes`.
+    fn cell(kind: Kind, bytes: &[u8]) -> Batch {
+        Batch {
+            arena: bytes.to_vec(),
+            fields: vec![Field { name: "a".into(), kind }],
+            rows: vec![1],
+            cells: vec![0, 0, bytes.len() as u32],
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn an_event_has_its_cells_then_time_error_and_tags() {
+        let mut batch = raw(&["one", "two \"x\""], 0);
+        batch.times = vec![1_136_214_245_250_000_000, UNKNOWN_TIME];
+        batch.marks = vec![Mark { event: 1, reason: "p: no\n".into() }];
+        batch.tags = Arc::new(vec![("path".into(), "/a\"b".into()), ("host".into(), "h".into())]);
+        assert_eq!(
+            encode(&batch),
+            "{\"content\":\"one\",\"__time__\":\"2006-01-02T15:04:05.25Z\",\"__tags__\":{\"path\":\"/a\\\"b\",\"host\":\"h\"}}\n\
+             {\"content\":\"two \\\"x\\\"\",\"__error__\":\"p: no\\n\",\"__tags__\":{\"path\":\"/a\\\"b\",\"host\":\"h\"}}\n"
+        );
+    }
+
+    #[test]
+    fn an_event_without_cells_is_an_empty_object() {
+        let batch = Batch { rows: vec![0, 0], ..Batch::default() };
+        assert_eq!(encode(&batch), "{}\n{}\n");
+        let tagged = Batch { tags: Arc::new(vec![("k".into(), "v".into())]), ..batch };
+        assert_eq!(encode(&tagged), "{\"__tags__\":{\"k\":\"v\"}}\n".repeat(2));
+    }
+
+    #[test]
+    fn a_kind_is_kept_only_where_it_is_true() {
+        for (kind, bytes, expected) in [
+            (Kind::Integer, "0", "0"),
+            (Kind::Integer, "-12", "-12"),
+            (Kind::Integer, "123456789012345678901234567890", "123456789012345678901234567890"),
+            (Kind::Integer, "012", "\"012\""),
+            (Kind::Integer, "-", "\"-\""),
+            (Kind::Integer, "", "\"\""),
+            (Kind::Integer, "1.5", "\"1.5\""),
+            (Kind::Integer, "1,\"x\":2", "\"1,\\\"x\\\":2\""),
+            (Kind::Float, "1.5e-7", "1.5e-7"),
+            (Kind::Float, "1", "1"),
+            (Kind::Float, "1.", "\"1.\""),
+            (Kind::Float, "1e", "\"1e\""),
+            (Kind::Float, ".5", "\".5\""),
+            (Kind::Float, "NaN", "\"NaN\""),
+            (Kind::Boolean, "true", "true"),
+            (Kind::Boolean, "True", "\"True\""),
+            (Kind::Json, "{\"a\": [1,\n2]}", "{\"a\": [1, 2]}"),
+            (Kind::Json, "null", "null"),
+            (Kind::Json, "{\"a\":", "\"{\\\"a\\\":\""),
+            (Kind::Json, "1 2", "\"1 2\""),
+            (Kind::Json, "", "\"\""),
+        ] {
+            assert_eq!(encode(&cell(kind, bytes.as_bytes())), format!("{{\"a\":{expected}}}\n"), "{kind:?} {bytes}");
+        }
+    }
+
+    #[test]
+    fn text_is_what_a_json_parser_reads_back() {
+        // Every byte, at every place of a block, with something behind the cell that must not come out.
+        for length in 0..40 {
+            for place in 0..length.max(1) {
+                for special in [b'"', b'\\', b'\n', 0, 0x1f, 0x7f, b'/', b'x'] {
+                    let mut bytes = vec![b'a'; length];
+                    if length > 0 {
+                        bytes[place] = special;
+                    }
+                    let mut batch = cell(Kind::Text, &bytes);
+                    batch.arena.extend_from_slice(b"\"behind the cell, more than a block of it");
+                    let line: serde_json::Value = serde_json::from_str(&encode(&batch)).unwrap();
+                    assert_eq!(line["a"].as_str().unwrap().as_bytes(), bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_replaced_cell_by_cell() {
+        let mut batch = cell(Kind::Text, "grün \u{1f980}".as_bytes());
+        assert_eq!(encode(&batch), "{\"a\":\"grün \u{1f980}\"}\n");
+        // A cell that cuts a character of sound text.
+        batch.cells = vec![0, 0, 3];
+        assert_eq!(encode(&batch), "{\"a\":\"gr\u{fffd}\"}\n");
+        // A sound cell beside bytes that are not.
+        batch.cells = vec![0, 0, 4, 0, 4, 7];
+        batch.rows = vec![1, 2];
+        batch.arena = b"gr\xc3\xbc \xff!".to_vec();
+        assert_eq!(encode(&batch), "{\"a\":\"grü\"}\n{\"a\":\" \u{fffd}!\"}\n");
+        assert_eq!(encode(&cell(Kind::Json, b"\"\xff\"")), "{\"a\":\"\\\"\u{fffd}\\\"\"}\n");
+    }
+
+    #[test]
+    fn times_before_the_epoch_and_fractions() {
+        let mut clock = Clock::default();
+        for (time, expected) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1, "1970-01-01T00:00:00.000000001Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (i64::MIN + 1, "1677-09-21T00:12:43.145224193Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+        ] {
+            assert_eq!(clock.member(time), format!(",\"__time__\":\"{expected}\"").as_bytes());
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Standard output.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::writer::{Output, Writer};
+use super::{Payload, Sender, Target};
+
+/// Writes payloads to standard output, each whole.
+pub struct Stdout(Writer);
+
+impl Stdout {
+    /// Starts the thread that writes.
+    pub fn new(name: &str) -> Self {
+        Stdout(Writer::start(name, ToStdout))
+    }
+}
+
+impl Sender for Stdout {
+    fn send(&self, target: &Target, payload: Payload) {
+        self.0.send(target, payload);
+    }
+
+    fn close(&self, within: Duration) {
+        self.0.close(within);
+    }
+}
+
+struct ToStdout;
+
+impl Output for ToStdout {
+    fn write(&mut self, _: &Target, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stdout().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stdout().flush()
+    }
+}

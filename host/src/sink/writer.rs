@@ -1,0 +1,189 @@
+//! The thread that writes payloads to something local, and tries again until it succeeds.
+
+use std::io;
+use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use std::sync::Arc;
+
+use super::{Payload, Target};
+
+/// The pause after the first failure; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two tries.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A failure that goes on is reported this often.
+const REPORT_EVERY: Duration = Duration::from_secs(30);
+
+/// What a writer writes to.
+pub trait Output: Send + 'static {
+    /// Writes some of the bytes and says how many.
+    fn write(&mut self, target: &Target, bytes: &[u8]) -> io::Result<usize>;
+    /// Called after each payload.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// A thread that writes payloads in the order in which they come.
+pub struct Writer {
+    queue: Mutex<Option<mpsc::Sender<(Target, Payload)>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    deadline: Arc<Deadline>,
+}
+
+/// When the writer is to give up; never, until it is closed.
+#[derive(Default)]
+struct Deadline {
+    at: Mutex<Option<Instant>>,
+    changed: Condvar,
+}
+
+impl Writer {
+    /// Starts the thread; `name` is the sink's.
+    pub fn start(name: &str, output: impl Output) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let deadline = Arc::new(Deadline::default());
+        let (sink, until) = (name.to_owned(), deadline.clone());
+        let thread = std::thread::Builder::new()
+            .name(format!("sink {name}"))
+            .spawn(move || run(&sink, output, &receiver, &until))
+            .expect("the system has a thread to give");
+        Writer { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), deadline }
+    }
+
+    /// Puts a payload into the queue. What is sent after [`Writer::close`] stays undelivered.
+    pub fn send(&self, target: &Target, payload: Payload) {
+        if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            // The thread ends only after the queue is closed, which this lock excludes.
+            let _ = queue.send((target.clone(), payload));
+        }
+    }
+
+    /// Writes what is in the queue within that time, and ends the thread.
+    pub fn close(&self, within: Duration) {
+        *self.deadline.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + within);
+        self.deadline.changed.notify_all();
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn run(sink: &str, mut output: impl Output, queue: &mpsc::Receiver<(Target, Payload)>, deadline: &Deadline) {
+    while let Ok((target, payload)) = queue.recv() {
+        if !write_all(sink, &mut output, &target, &payload.bytes, deadline) {
+            return;
+        }
+        payload.delivered();
+    }
+}
+
+/// Whether all was written before the deadline.
+fn write_all(sink: &str, output: &mut impl Output, target: &Target, bytes: &[u8], deadline: &Deadline) -> bool {
+    let mut written = 0;
+    let mut pause = FIRST_PAUSE;
+    let mut reported: Option<Instant> = None;
+    while written < bytes.len() {
+        let error = match output.write(target, &bytes[written..]) {
+            Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
+            Ok(count) => {
+                written += count;
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        if reported.is_none_or(|when| when.elapsed() > REPORT_EVERY) {
+            tracing::error!(sink, "cannot write, trying again until it works; nothing is lost: {error}");
+            reported = Some(Instant::now());
+        }
+        if !deadline.pause(pause) {
+            return false;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    if reported.is_some() {
+        tracing::info!(sink, "writing works again");
+    }
+    if let Err(error) = output.flush() {
+        tracing::error!(sink, "cannot flush: {error}");
+    }
+    true
+}
+
+impl Deadline {
+    /// Waits so long; false if the deadline is reached before.
+    fn pause(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        let mut at = self.at.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let now = Instant::now();
+            match *at {
+                Some(deadline) if now >= deadline => return false,
+                _ if now >= until => return true,
+                deadline => {
+                    let next = deadline.map_or(until, |d| d.min(until));
+                    at = self.changed.wait_timeout(at, next - now).unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Returns;
+    use super::*;
+
+    /// Takes three bytes at a time, and has no room at every second call.
+    #[derive(Clone, Default)]
+    struct Narrow {
+        taken: Arc<Mutex<Vec<u8>>>,
+        calls: usize,
+        is_full: bool,
+    }
+
+    impl Output for Narrow {
+        fn write(&mut self, _: &Target, bytes: &[u8]) -> io::Result<usize> {
+            self.calls += 1;
+            if self.is_full || self.calls % 2 == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let count = bytes.len().min(3);
+            self.taken.lock().unwrap().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_fits_in_parts_is_written_once_and_in_order() {
+        let narrow = Narrow::default();
+        let writer = Writer::start("test", narrow.clone());
+        let returns = Returns::new(Box::new(|| {}));
+        for (id, bytes) in [(0, "hello "), (1, "world")] {
+            writer.send(&Target::Only, Payload { bytes: bytes.into(), id, returns: returns.clone() });
+        }
+        writer.close(Duration::from_secs(60));
+        assert_eq!(*narrow.taken.lock().unwrap(), b"hello world");
+        let mut done = Vec::new();
+        returns.take(&mut done);
+        assert_eq!(done.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_not_reported_as_delivered() {
+        let writer = Writer::start("test", Narrow { is_full: true, ..Narrow::default() });
+        let returns = Returns::new(Box::new(|| {}));
+        writer.send(&Target::Only, Payload { bytes: b"x".into(), id: 0, returns: returns.clone() });
+        writer.close(Duration::ZERO);
+        let mut done = Vec::new();
+        returns.take(&mut done);
+        assert!(done.is_empty());
+    }
+}

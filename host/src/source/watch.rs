@@ -1,0 +1,111 @@
+//! inotify, for speed. Whatever it misses, polling finds.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use notify::event::{EventKind, ModifyKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+
+/// What may have changed below one root.
+pub struct News {
+    changes: Mutex<Changes>,
+    wake: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Paths that may have changed.
+#[derive(Default)]
+pub struct Changes {
+    /// Files that were written to.
+    pub paths: HashSet<PathBuf>,
+    /// Files may have come, gone or been renamed, or it isn't known what happened.
+    pub everything: bool,
+}
+
+impl News {
+    /// No news yet; `wake` is called when some comes.
+    pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
+        Arc::new(News { changes: Mutex::default(), wake })
+    }
+
+    /// What came since this was last asked.
+    pub fn take(&self) -> Changes {
+        std::mem::take(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Changes)) {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_empty = changes.paths.is_empty() && !changes.everything;
+        add(&mut changes);
+        let is_empty = changes.paths.is_empty() && !changes.everything;
+        drop(changes);
+        if was_empty && !is_empty {
+            (self.wake)();
+        }
+    }
+}
+
+type Roots = Arc<Mutex<Vec<(PathBuf, Weak<News>)>>>;
+
+/// One inotify instance for all roots.
+pub struct Watch {
+    watcher: Mutex<Option<RecommendedWatcher>>,
+    roots: Roots,
+}
+
+impl Watch {
+    /// Starts watching nothing. Without inotify everything still works, as fast as it is polled.
+    pub fn start() -> Arc<Self> {
+        let roots: Roots = Arc::default();
+        let handler_roots = roots.clone();
+        let watcher = notify::recommended_watcher(move |event| tell(&handler_roots, event));
+        let watcher = watcher.inspect_err(|error| tracing::warn!("no inotify, polling only: {error}")).ok();
+        Arc::new(Watch { watcher: Mutex::new(watcher), roots })
+    }
+
+    /// Watches a root and all below it. Whether that worked; if not, it can be tried again.
+    pub fn add(&self, root: &Path, news: &Arc<News>) -> bool {
+        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(watcher) = watcher.as_mut() else { return true };
+        match watcher.watch(root, RecursiveMode::Recursive) {
+            Ok(()) => {
+                let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+                roots.push((root.to_owned(), Arc::downgrade(news)));
+                // Something may have happened between the scan and the watch.
+                drop(roots);
+                news.add(|changes| changes.everything = true);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(root = %root.display(), "cannot be watched, polling only: {error}");
+                true
+            }
+        }
+    }
+}
+
+fn tell(roots: &Roots, event: notify::Result<notify::Event>) {
+    let roots = roots.lock().unwrap_or_else(PoisonError::into_inner);
+    let event = match event {
+        Ok(event) if event.need_rescan() => None,
+        Ok(event) => match event.kind {
+            EventKind::Access(_) | EventKind::Modify(ModifyKind::Metadata(_)) => return,
+            _ => Some(event),
+        },
+        Err(_) => None,
+    };
+    for (root, news) in roots.iter() {
+        let Some(news) = news.upgrade() else { continue };
+        let Some(event) = &event else {
+            news.add(|changes| changes.everything = true);
+            continue;
+        };
+        let is_data = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any));
+        for path in event.paths.iter().filter(|path| path.starts_with(root)) {
+            news.add(|changes| match is_data {
+                true => drop(changes.paths.insert(path.clone())),
+                false => changes.everything = true,
+            });
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Where the columns of a line are.
+
+use memchr::memmem;
+use weir_plugin::scan::{Hits, find};
+
+/// The places of the separators, one after the other.
+pub trait Separators {
+    /// The next one.
+    fn next(&mut self) -> Option<usize>;
+
+    /// Goes on from `at`.
+    fn seek(&mut self, at: usize);
+}
+
+impl Separators for Hits<'_> {
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        Iterator::next(self)
+    }
+
+    #[inline(always)]
+    fn seek(&mut self, at: usize) {
+        Hits::seek(self, at);
+    }
+}
+
+/// Separators of several bytes.
+pub struct LongHits<'d> {
+    data: &'d [u8],
+    at: usize,
+    end: usize,
+    finder: &'d memmem::Finder<'static>,
+}
+
+impl<'d> LongHits<'d> {
+    pub fn new(data: &'d [u8], at: usize, end: usize, finder: &'d memmem::Finder<'static>) -> Self {
+        LongHits { data, at, end, finder }
+    }
+}
+
+impl Separators for LongHits<'_> {
+    fn next(&mut self) -> Option<usize> {
+        let found = self.at + self.finder.find(&self.data[self.at..self.end])?;
+        self.at = found + self.finder.needle().len();
+        Some(found)
+    }
+
+    fn seek(&mut self, at: usize) {
+        self.at = at;
+    }
+}
+
+/// A line that is read column by column. Positions are indices of `data`.
+pub struct Columns<'d, S> {
+    pub data: &'d [u8],
+    /// Where the next column begins.
+    pub at: usize,
+    pub end: usize,
+    pub quote: Option<u8>,
+    /// Whether white space around columns is left out.
+    pub trim: bool,
+    /// Bytes of a separator.
+    pub separator: usize,
+    pub separators: S,
+}
+
+/// One column, without its quotes.
+pub struct Column {
+    /// Where the column began, with its quotes and white space.
+    from: usize,
+    pub start: usize,
+    pub end: usize,
+    /// Whether there are doubled quotes in it.
+    pub doubled: bool,
+    /// Whether another column follows.
+    pub more: bool,
+}
+
+impl<S: Separators> Columns<'_, S> {
+    /// The next column; there must be one.
+    #[inline(always)]
+    pub fn next(&mut self) -> Result<Column, &'static str> {
+        let from = self.at;
+        let mut next = self.separators.next();
+        let (mut end, mut doubled) = (next.unwrap_or(self.end), false);
+        let start = if self.trim { self.skip_blank(from, end) } else { from };
+        let quoted = start < end && Some(self.data[start]) == self.quote;
+        if quoted {
+            (end, doubled, next) = self.quoted(start + 1)?;
+        }
+        self.at = next.map_or(self.end, |next| next + self.separator);
+        let column = Column { from, start: start + usize::from(quoted), end, doubled, more: next.is_some() };
+        Ok(if quoted { column } else { self.trimmed(column) })
+    }
+
+    /// From this column on all that is left, as one.
+    pub fn rest(&self, column: &Column) -> Column {
+        self.trimmed(Column { from: column.from, start: column.from, end: self.end, doubled: false, more: false })
+    }
+
+    /// For a quoted column whose bytes begin at `start`: where the closing quote is, whether quotes are doubled
+    /// in it, and the separator behind it.
+    #[inline(never)]
+    fn quoted(&mut self, start: usize) -> Result<(usize, bool, Option<usize>), &'static str> {
+        let quote = self.quote.unwrap_or_default();
+        let mut doubled = false;
+        let mut at = start;
+        let end = loop {
+            let found = find(self.data, at, self.end, quote).ok_or("a quote is not closed")?;
+            if found + 1 == self.end || self.data[found + 1] != quote {
+                break found;
+            }
+            doubled = true;
+            at = found + 2;
+        };
+        self.separators.seek(end + 1);
+        let next = self.separators.next();
+        let until = next.unwrap_or(self.end);
+        let behind = if self.trim { self.skip_blank(end + 1, until) } else { end + 1 };
+        if behind < until {
+            return Err("bytes behind a closing quote");
+        }
+        Ok((end, doubled, next))
+    }
+
+    fn skip_blank(&self, mut at: usize, end: usize) -> usize {
+        while at < end && self.data[at].is_ascii_whitespace() {
+            at += 1;
+        }
+        at
+    }
+
+    #[inline(always)]
+    fn trimmed(&self, mut column: Column) -> Column {
+        if self.trim {
+            let bytes = &self.data[column.start..column.end];
+            column.start = column.end - bytes.trim_ascii_start().len();
+            column.end = column.start + bytes.trim_ascii().len();
+        }
+        column
+    }
+}
+
+/// Appends the text of a quoted column with doubled quotes.
+pub fn undouble(column: &[u8], quote: u8, out: &mut Vec<u8>) {
+    let mut at = 0;
+    while let Some(found) = find(column, at, column.len(), quote) {
+        out.extend_from_slice(&column[at..=found]);
+        at = found + 2;
+    }
+    out.extend_from_slice(&column[at..]);
+}

@@ -1,0 +1,141 @@
+//! The benchmark: how many MB of logs weir works through in a second of CPU time, beside rsyslog on the same jobs.
+//!
+//! `make bench`, or `cargo run --release --example bench -- --help`. Outputs are checked: every event must be
+//! there, once and in its place, and the fields of about a thousand of them are compared with the input.
+//!
+//! Rooms: [`corpus`] the input · [`job`] what is measured · [`weir`] and [`rsyslog`] who does it ·
+//! [`check`] whether it was done · [`measure`] and [`report`] the numbers.
+
+mod check;
+mod corpus;
+mod job;
+mod measure;
+mod report;
+mod rsyslog;
+mod weir;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context;
+use clap::Parser;
+
+use self::corpus::Corpus;
+use self::job::Job;
+use self::measure::Sample;
+use self::report::{Agent, Report};
+use self::rsyslog::Rsyslog;
+use self::weir::Weir;
+
+/// Measure weir, and rsyslog beside it, on generated logs.
+#[derive(Parser)]
+struct Args {
+    /// Jobs to run
+    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_value = "J1,J2,J2n,J3,J2r")]
+    jobs: Vec<Job>,
+
+    /// Runs of each job; medians are shown
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+
+    /// Size of each corpus in MiB [default: 256; java 128]
+    #[arg(long)]
+    mib: Option<u64>,
+
+    /// Seed of the corpora
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// The agent
+    #[arg(long, default_value = "target/release/weir")]
+    weir: PathBuf,
+
+    /// Where nginx.wasm and the others are
+    #[arg(long, default_value = "target/plugins")]
+    plugins: PathBuf,
+
+    /// Where corpora and outputs go
+    #[arg(long, default_value = "target/bench")]
+    dir: PathBuf,
+
+    /// Install rsyslog with apt-get if it is missing
+    #[arg(long)]
+    install: bool,
+
+    /// Write all numbers to this file, too
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
+    let dir = args.dir.canonicalize()?;
+
+    let weir = Weir::new(&args.weir, &args.plugins, &dir)?;
+    let rsyslog = find_rsyslog(&dir, args.install);
+    let corpora = corpora(&args, &dir)?;
+
+    let mut report = Report::default();
+    for &job in &args.jobs {
+        weir.warm_up(job, &corpora[&job.corpus()])?;
+    }
+    for run in 1..=args.runs {
+        for &job in &args.jobs {
+            let corpus = &corpora[&job.corpus()];
+            let say = |agent: &str, sample: &Sample| {
+                eprintln!("run {run}/{}  {job:<4} {agent:<8} {:6.0} MB/CPU s", args.runs, sample.mb_per_cpu_second());
+            };
+
+            settle(corpus)?;
+            let sample = weir.run(job, corpus).with_context(|| format!("{job}: weir"))?;
+            say("weir", &sample);
+            report.add(job, Agent::Weir, sample);
+
+            let Some(rsyslog) = rsyslog.as_ref().filter(|_| job.has_rival()) else { continue };
+            settle(corpus)?;
+            let sample = rsyslog.run(job, corpus).with_context(|| format!("{job}: rsyslog"))?;
+            say("rsyslog", &sample);
+            report.add(job, Agent::Rsyslog, sample);
+        }
+    }
+
+    print!("{}", report.table());
+    if let Some(path) = &args.json {
+        fs::write(path, report.json()).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The corpora that the jobs need, made or reused.
+fn corpora(args: &Args, dir: &Path) -> anyhow::Result<HashMap<corpus::Kind, Corpus>> {
+    let mut corpora = HashMap::new();
+    for kind in args.jobs.iter().map(|job| job.corpus()) {
+        if let Entry::Vacant(slot) = corpora.entry(kind) {
+            let mib = args.mib.unwrap_or(kind.default_mib());
+            slot.insert(Corpus::ensure(&dir.join("corpus"), kind, mib, args.seed)?);
+        }
+    }
+    Ok(corpora)
+}
+
+/// Lets the last run's writes reach the disk, and the next run's input be in memory.
+fn settle(corpus: &Corpus) -> anyhow::Result<()> {
+    rustix::fs::sync();
+    corpus.warm()
+}
+
+fn find_rsyslog(dir: &Path, install: bool) -> Option<Rsyslog> {
+    let found = Rsyslog::find(dir).or_else(|| {
+        let apt_get = ["install", "-y", "--no-install-recommends", "rsyslog"];
+        let installed = install && Command::new("apt-get").args(apt_get).status().is_ok_and(|status| status.success());
+        Rsyslog::find(dir).filter(|_| installed)
+    });
+    if found.is_none() {
+        eprintln!("rsyslogd is not installed: its rows are left out (--install, or apt-get install rsyslog)");
+    }
+    found
+}

@@ -1,0 +1,152 @@
+//! weir: the agent that is measured.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use serde::Deserialize;
+
+use crate::check::{self, Time};
+use crate::corpus::Corpus;
+use crate::job::Job;
+use crate::measure::{self, Sample};
+
+/// Events that are enough to compile and cache a job's plugin.
+const WARM_UP_EVENTS: u64 = 100;
+
+/// How nginx's format `main` is read by a regular expression.
+const PATTERN: &str = concat!(
+    r#"^(?<remote_addr>\S+) - (?<remote_user>\S+) \[(?<time_local>[^\]]+)\] "#,
+    r#""(?<request_method>\S+) (?<request_uri>\S+) (?<server_protocol>[^"]+)" "#,
+    r#"(?<status>\d+) (?<body_bytes_sent>\d+) "#,
+    r#""(?<http_referer>[^"]*)" "(?<http_user_agent>[^"]*)" "(?<http_x_forwarded_for>[^"]*)"$"#,
+);
+
+/// The program and where it may work.
+pub struct Weir {
+    program: PathBuf,
+    plugins: PathBuf,
+    dir: PathBuf,
+    /// Shared by all runs: it keeps the compiled plugins.
+    data: PathBuf,
+}
+
+/// What `--summary` says about a logstore, as far as it matters here. All in events.
+#[derive(Debug, PartialEq, Deserialize)]
+struct Account {
+    read: u64,
+    delivered: u64,
+    dropped: u64,
+    failed: u64,
+}
+
+impl Weir {
+    pub fn new(program: &Path, plugins: &Path, dir: &Path) -> anyhow::Result<Weir> {
+        let absolute = |path: &Path| {
+            path.canonicalize().with_context(|| format!("cannot find {}: build it first", path.display()))
+        };
+        let data = dir.join("data");
+        fs::create_dir_all(&data)?;
+        Ok(Weir { program: absolute(program)?, plugins: absolute(plugins)?, dir: dir.to_owned(), data })
+    }
+
+    /// Runs a job on a few events, so that its plugin is compiled.
+    pub fn warm_up(&self, job: Job, corpus: &Corpus) -> anyhow::Result<()> {
+        let sample = corpus.sample(WARM_UP_EVENTS)?;
+        self.run(job, &sample).with_context(|| format!("{job}: weir, on the first {WARM_UP_EVENTS} events"))?;
+        Ok(())
+    }
+
+    /// Runs a job from a clean checkpoint. An error if the process fails or the output is not exactly right.
+    pub fn run(&self, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
+        let mut run = tempfile::Builder::new().prefix("weir-").tempdir_in(&self.dir)?;
+        let sample = self.run_in(run.path(), job, corpus);
+        if sample.is_err() {
+            run.disable_cleanup(true);
+        }
+        sample.with_context(|| format!("see {}", run.path().display()))
+    }
+
+    fn run_in(&self, run: &Path, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
+        let checkpoint = self.data.join("checkpoint.redb");
+        if checkpoint.exists() {
+            fs::remove_file(checkpoint)?;
+        }
+        fs::write(run.join("weir.yaml"), self.config(run, job, corpus))?;
+        let stderr = run.join("stderr");
+
+        let start = Instant::now();
+        let child = Command::new(&self.program)
+            .args(["run", "-c", "weir.yaml", "--until-idle", "--summary", "summary.json"])
+            .current_dir(run)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&stderr)?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.program.display()))?;
+        let (wall, usage) = measure::wait(child, start)
+            .with_context(|| fs::read_to_string(&stderr).unwrap_or_default().trim_end().to_owned())?;
+
+        let account = account(&run.join("summary.json"))?;
+        let expected = Account { read: corpus.events, delivered: corpus.events, dropped: 0, failed: 0 };
+        ensure!(account == expected, "expected {expected:?}, the summary says {account:?}");
+        if job.has_output() {
+            let time = if job == Job::Nginx { Time::Demanded } else { Time::Ignored };
+            check::ndjson(job, corpus, &output(run), corpus.events, time)?;
+        }
+        Ok(Sample::new(corpus.bytes, corpus.events, account.delivered, wall, usage))
+    }
+
+    fn config(&self, run: &Path, job: Job, corpus: &Corpus) -> String {
+        let Weir { plugins, data, .. } = self;
+        let (root, file) = (corpus.path.parent(), corpus.path.file_name());
+        let (root, file) = (root.unwrap_or(Path::new("/")), file.unwrap_or_default());
+        let multiline = match job {
+            Job::Join => r"multiline: { start: '^\d{4}-\d\d-\d\d ' }",
+            _ => "",
+        };
+        let plugin = match job {
+            Job::Tail | Job::Join => String::new(),
+            Job::Nginx | Job::NginxToNowhere => "{ use: nginx, settings: { format: main } }".to_owned(),
+            Job::Regex => format!("{{ use: regex, settings: {{ pattern: '{PATTERN}' }} }}"),
+            Job::Json => "{ use: json }".to_owned(),
+        };
+        let sink = match job.has_output() {
+            true => format!("{{ type: file, path: {:?} }}", output(run)),
+            false => "{ type: blackhole }".to_owned(),
+        };
+        format!(
+            "data_dir: {data:?}
+plugin_dirs: [{plugins:?}]
+projects:
+  bench: {{ share: 1 }}
+logstores:
+  - name: bench/log
+    files:
+      root: {root:?}
+      include: [{file:?}]
+      from: beginning
+      {multiline}
+    plugins: [{plugin}]
+    sink: out
+sinks:
+  out: {sink}
+"
+        )
+    }
+}
+
+fn output(run: &Path) -> PathBuf {
+    run.join("out.ndjson")
+}
+
+/// Reads the account of the only logstore.
+fn account(summary: &Path) -> anyhow::Result<Account> {
+    let text = fs::read_to_string(summary).context("cannot read what --summary wrote")?;
+    let mut accounts: BTreeMap<String, Account> =
+        serde_json::from_str(&text).with_context(|| format!("the summary is not as expected: {text}"))?;
+    accounts.remove("bench/log").with_context(|| format!("the summary lacks bench/log: {text}"))
+}
