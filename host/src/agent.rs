@@ -66,7 +66,11 @@ impl Agent {
         }
         let mut directory = fs::DirBuilder::new();
         let data_dir = &config.data_dir;
-        directory.recursive(true).mode(0o750).create(data_dir).with_context(|| format!("data_dir {}", data_dir.display()))?;
+        directory
+            .recursive(true)
+            .mode(0o750)
+            .create(data_dir)
+            .with_context(|| format!("data_dir {}", data_dir.display()))?;
         let checkpoint = Arc::new(Checkpoint::open(&data_dir.join("checkpoint.redb"))?);
         let sandbox = Sandbox::new(Compiler::new(&data_dir.join("cache"))?)?;
 

@@ -111,8 +111,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("checkpoint.redb");
         let file = FileId { device: 1, inode: u64::MAX };
-        let position =
-            |offset| Position { offset, head: 0, head_hash: 1, tail_hash: u64::MAX, path: "/a".into() };
+        let position = |offset| Position { offset, head: 0, head_hash: 1, tail_hash: u64::MAX, path: "/a".into() };
         {
             let checkpoint = Checkpoint::open(&path).unwrap();
             checkpoint.set("a/b", file, position(1));

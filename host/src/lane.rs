@@ -14,7 +14,7 @@ use crate::event::{Batch, Tally};
 use crate::metrics::{self, Accounts};
 use crate::sandbox::{Chain, Held};
 use crate::schedule::{TakeTurn, Turn};
-use crate::sink::{Encoder, Payload, Returned, Returns, Sender, Target};
+use crate::sink::{Buffer, Encoder, Payload, Returned, Returns, Sender, Target};
 use crate::source::reader::Chunk;
 use crate::source::{Read, Source};
 
@@ -81,7 +81,7 @@ pub struct Lane {
     pending: VecDeque<Pending>,
     next_payload: u64,
     /// Buffers of payloads that came back.
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Buffer>,
     /// Settled offsets that are not noted yet.
     settled: HashMap<u64, u64>,
     noted: Instant,
@@ -202,6 +202,7 @@ impl Lane {
         }
 
         let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
         self.encoder.encode(&batch, &mut bytes);
         let id = self.next_payload;
         self.next_payload += 1;

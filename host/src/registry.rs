@@ -63,7 +63,8 @@ mod tests {
         assert_eq!(find(&PluginRef::Name("a".into()), &dirs).unwrap(), shadow);
         assert_eq!(find(&PluginRef::Name("b".into()), &dirs).unwrap(), only);
         assert_eq!(find(&PluginRef::Path(shadowed.clone()), &dirs).unwrap(), shadowed);
-        let digest = format!("sha256:{}", Sha256::digest(b"b.wasm").iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let digest =
+            format!("sha256:{}", Sha256::digest(b"b.wasm").iter().map(|b| format!("{b:02x}")).collect::<String>());
         assert_eq!(find(&PluginRef::Digest(digest), &dirs).unwrap(), only);
         let error = find(&PluginRef::Name("c".into()), &dirs[..1]).unwrap_err().to_string();
         assert_eq!(error, format!("there is no c.wasm in {}", first.path().display()));

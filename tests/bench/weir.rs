@@ -40,7 +40,7 @@ struct Account {
     read: u64,
     delivered: u64,
     dropped: u64,
-    failed: u64,
+    kept_raw: u64,
 }
 
 impl Weir {
@@ -91,7 +91,7 @@ impl Weir {
             .with_context(|| fs::read_to_string(&stderr).unwrap_or_default().trim_end().to_owned())?;
 
         let account = account(&run.join("summary.json"))?;
-        let expected = Account { read: corpus.events, delivered: corpus.events, dropped: 0, failed: 0 };
+        let expected = Account { read: corpus.events, delivered: corpus.events, dropped: 0, kept_raw: 0 };
         ensure!(account == expected, "expected {expected:?}, the summary says {account:?}");
         if job.has_output() {
             let time = if job == Job::Nginx { Time::Demanded } else { Time::Ignored };

@@ -15,7 +15,7 @@ use crate::config;
 use crate::event::{Batch, CELL};
 use crate::lane::Tap;
 use crate::mock::{Generator, LogType};
-use crate::sink::Encoder;
+use crate::sink::{Buffer, Encoder};
 
 /// See the main job done on generated logs, explained as it goes.
 ///
@@ -45,7 +45,10 @@ pub fn run(args: &Args) -> Result<()> {
     let file = dir.path().join("weir.yaml");
     std::fs::write(&file, &text)?;
     std::fs::create_dir(dir.path().join("logs"))?;
-    println!("A tenant, `shop`, has a logstore, `shop/nginx-access`, and a parser of its own for it:\n\n{}", indent(&text));
+    println!(
+        "A tenant, `shop`, has a logstore, `shop/nginx-access`, and a parser of its own for it:\n\n{}",
+        indent(&text)
+    );
 
     let loaded = config::load(&file)?;
     let shown = Arc::new(Mutex::new(Vec::new()));
@@ -105,9 +108,9 @@ fn tap(shown: Arc<Mutex<Vec<(String, String)>>>) -> Tap {
         if shown.len() >= SHOWN || after.is_empty() {
             return;
         }
-        let mut json = Vec::new();
+        let mut json = Buffer::default();
         Encoder::ndjson().encode(after, &mut json);
-        let json = String::from_utf8_lossy(&json).into_owned();
+        let json = String::from_utf8_lossy(json.as_slice()).into_owned();
         for (i, after) in json.lines().take(SHOWN - shown.len()).enumerate() {
             let Some(cell) = before.cells.chunks_exact(CELL).nth(i) else { break };
             let line = String::from_utf8_lossy(&before.arena[cell[1] as usize..cell[2] as usize]);
@@ -165,7 +168,8 @@ fn summarize(counts: &BTreeMap<&str, u64>, written: u64, lines: u64, wall: Durat
 
 fn peak_memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     peak.map_or("unknown".to_owned(), |kb| format!("{:.1} MiB", kb as f64 / 1024.0))
 }
 

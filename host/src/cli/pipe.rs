@@ -10,7 +10,7 @@ use crate::agent::{Plugins, sandbox_for_tools};
 use crate::config::PluginRef;
 use crate::event::{Batch, CONTENT, Field, Kind, Tally};
 use crate::sandbox::{Chain, Held, Limits};
-use crate::sink::Encoder;
+use crate::sink::{Buffer, Encoder};
 use crate::source::CHUNK;
 use crate::source::framing::lines;
 
@@ -94,7 +94,7 @@ impl Pipe {
         let fields = vec![Field { name: CONTENT.into(), kind: Kind::Text }];
         let mut pending = Vec::new();
         let mut buffer = vec![0; CHUNK];
-        let (mut starts, mut out) = (Vec::new(), Vec::new());
+        let (mut starts, mut out) = (Vec::new(), Buffer::default());
         loop {
             let count = match from.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -114,7 +114,7 @@ impl Pipe {
             self.failed += tallied.kept_raw;
             out.clear();
             self.encoder.encode(&batch, &mut out);
-            to.write_all(&out)?;
+            to.write_all(out.as_slice())?;
             to.flush()?;
             if ended {
                 return Ok(());

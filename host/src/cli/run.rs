@@ -52,7 +52,11 @@ pub fn run(args: &Args) -> Result<()> {
         let counts: BTreeMap<_, _> = accounts.summary().into_iter().collect();
         tracing::info!(
             "{name}: read {}, delivered {} ({} of them raw), dropped by plugins {}, in flight {}",
-            counts["read"], counts["delivered"], counts["kept_raw"], counts["dropped"], counts["in_flight"]
+            counts["read"],
+            counts["delivered"],
+            counts["kept_raw"],
+            counts["dropped"],
+            counts["in_flight"]
         );
         summary.insert(name, counts);
     }

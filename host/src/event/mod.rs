@@ -9,7 +9,7 @@ mod tally;
 use std::sync::Arc;
 
 pub use merge::{Aside, merge};
-pub use tally::{Tally, Tallied};
+pub use tally::{Tallied, Tally};
 
 /// Numbers of a cell in [`Batch::cells`]: field, start, end.
 pub const CELL: usize = 3;
@@ -221,7 +221,9 @@ impl Batch {
         }
         let ordered = self.marks.windows(2).all(|m| m[0].event < m[1].event);
         match self.marks.last() {
-            Some(mark) if !ordered || mark.event as usize >= self.len() => Err("marks out of order or bounds".to_owned()),
+            Some(mark) if !ordered || mark.event as usize >= self.len() => {
+                Err("marks out of order or bounds".to_owned())
+            }
             _ => Ok(()),
         }
     }

@@ -66,7 +66,9 @@ pub fn admit(bytes: Vec<u8>, name: &str) -> Result<Admitted> {
     let wants = outline.exports.iter().find_map(|e| e.strip_prefix(PROCESSOR)?.strip_prefix('@'));
     match wants {
         Some(version) if !version.starts_with(&format!("{API_VERSION}.")) => {
-            bail!("it wants version {version} of the plugin API, and this weir has {API_VERSION}: update weir, or build the plugin for {API_VERSION}")
+            bail!(
+                "it wants version {version} of the plugin API, and this weir has {API_VERSION}: update weir, or build the plugin for {API_VERSION}"
+            )
         }
         None => bail!("it is a component but not a plugin: it does not export `{PROCESSOR}@{API_VERSION}.0`"),
         Some(_) => {}
@@ -77,7 +79,9 @@ pub fn admit(bytes: Vec<u8>, name: &str) -> Result<Admitted> {
     }
     let digest = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     let metadata = match &outline.metadata {
-        Some(json) => serde_json::from_slice(json).context("its custom section `weir:plugin` is not as it should be")?,
+        Some(json) => {
+            serde_json::from_slice(json).context("its custom section `weir:plugin` is not as it should be")?
+        }
         None => Metadata {
             api: API_VERSION.to_owned(),
             name: name.to_owned(),

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::Plugin;
 use super::api::v0_1::{self, Output};
 use super::instance::{Fault, Instance, cut};
 use super::limits::Limits;
 use super::output::{self, Numbers, Violation};
-use super::Plugin;
 use crate::event::{Aside, Batch, Field, Origin, merge};
 
 /// The plugins of a logstore, in order.
@@ -195,7 +195,9 @@ impl Stage {
             }
             Err(fault) => {
                 let reason: Arc<str> = self.reason(&fault.to_string()).into();
-                asides.extend((0..batch.len() as u32).map(|event| Aside { event: place_of(event), reason: reason.clone() }));
+                asides.extend(
+                    (0..batch.len() as u32).map(|event| Aside { event: place_of(event), reason: reason.clone() }),
+                );
                 asides.sort_by_key(|aside| aside.event);
                 let input = match whole {
                     Some((whole, _)) => whole,
@@ -275,9 +277,11 @@ impl Stage {
     /// its cells still point into the returned batch's arena. `places` is empty where all is one to one.
     fn adopt(&mut self, output: Output, mut input: Batch, places: &[u32]) -> (Batch, Batch) {
         let same = self.fields.len() == output.fields.len()
-            && self.fields.iter().zip(&output.fields).all(|(old, new)| {
-                *old.name == *new.name && old.kind == v0_1::to_kind(new.kind)
-            });
+            && self
+                .fields
+                .iter()
+                .zip(&output.fields)
+                .all(|(old, new)| *old.name == *new.name && old.kind == v0_1::to_kind(new.kind));
         if !same {
             let field = |f: &v0_1::OutputField| Field { name: f.name.as_str().into(), kind: v0_1::to_kind(f.kind) };
             self.fields = output.fields.iter().map(field).collect();

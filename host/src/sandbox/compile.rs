@@ -50,7 +50,9 @@ impl Compiler {
         if kept.exists() {
             match load(engine, &kept) {
                 Ok(component) => return Ok(component),
-                Err(error) => tracing::warn!(file = %kept.display(), "compiled plugin is not usable, compiling again: {error:#}"),
+                Err(error) => {
+                    tracing::warn!(file = %kept.display(), "compiled plugin is not usable, compiling again: {error:#}")
+                }
             }
         }
         let mut file = tempfile::NamedTempFile::new_in(&self.cache).context("writing the compiled plugin")?;
@@ -123,7 +125,9 @@ fn compile_in_child(binary: &Path, bytes: &[u8], output: &fs::File) -> Result<()
         Some(signal) if signal == rustix::process::Signal::XCPU.as_raw() || signal == 9 => {
             bail!("compiling took more than {COMPILE_CPU_SECONDS} seconds of CPU time")
         }
-        Some(signal) => bail!("compiling ended by signal {signal}; it may use {COMPILE_MEMORY} bytes of memory: {}", said.trim()),
+        Some(signal) => {
+            bail!("compiling ended by signal {signal}; it may use {COMPILE_MEMORY} bytes of memory: {}", said.trim())
+        }
         None => bail!("it does not compile: {}", said.trim()),
     }
 }

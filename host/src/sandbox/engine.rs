@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use wasmtime::{Config, Engine, OptLevel};
 
+use super::Plugin;
 use super::admission::{self, Admitted};
 use super::api::v0_1;
 use super::compile::Compiler;
-use super::Plugin;
 
 /// The engine, the host functions, and the compiler with its cache.
 pub struct Sandbox {

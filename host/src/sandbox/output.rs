@@ -85,14 +85,13 @@ fn check_cells(n: &Numbers) -> Result<(), Violation> {
         let at = n.cells.chunks_exact(CELL).position(is_wrong).unwrap_or_default();
         let cell = &n.cells[at * CELL..][..CELL];
         let event = n.rows.partition_point(|end| *end as usize <= at);
-        ensure!(
-            cell[0] < fields,
-            "cell {at} (event {event}) is of field {}, and there are {fields} fields", cell[0]
-        );
+        ensure!(cell[0] < fields, "cell {at} (event {event}) is of field {}, and there are {fields} fields", cell[0]);
         ensure!(
             false,
             "cell {at} (event {event}) has the bytes {}..{}, and there are {data} of input and {} made",
-            cell[1], cell[2], n.made
+            cell[1],
+            cell[2],
+            n.made
         );
     }
     Ok(())
@@ -173,7 +172,10 @@ mod tests {
             (Numbers { cells: &[2, 0, 1, 1, 0, 1], ..good() }, "cell 0 (event 0) is of field 2, and there are 2"),
             (Numbers { cells: &[0, 0, 1, 1, 3, 2], ..good() }, "cell 1 (event 1) has the bytes 3..2"),
             (Numbers { cells: &[0, 0, 1, 1, 0, 12], ..good() }, "cell 1 (event 1) has the bytes 0..12"),
-            (Numbers { cells: &[0, 9, 11, 1, 0, 1], ..good() }, "cell 0 (event 0) has the bytes 9..11, and there are 10 of input and 1 made"),
+            (
+                Numbers { cells: &[0, 9, 11, 1, 0, 1], ..good() },
+                "cell 0 (event 0) has the bytes 9..11, and there are 10 of input and 1 made",
+            ),
             (Numbers { cells: &[0, 0, u32::MAX, 1, 0, 1], ..good() }, "cell 0"),
             (Numbers { made: u32::MAX as usize, ..good() }, "4294967305 bytes"),
             (Numbers { times: &[1], ..good() }, "1 times for 2 events"),

@@ -1,5 +1,6 @@
 //! Which bytes a sink makes of a batch.
 
+use super::Buffer;
 use super::ndjson::Ndjson;
 use crate::event::Batch;
 
@@ -18,7 +19,7 @@ impl Encoder {
     }
 
     /// Appends the batch's events to `out`.
-    pub fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) {
+    pub fn encode(&mut self, batch: &Batch, out: &mut Buffer) {
         match self {
             Encoder::Ndjson(ndjson) => ndjson.encode(batch, out),
             Encoder::Nothing => {}

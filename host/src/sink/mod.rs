@@ -20,7 +20,7 @@ pub use encoder::Encoder;
 /// Bytes of events, on their way to a destination.
 pub struct Payload {
     /// What the encoder made.
-    pub bytes: Vec<u8>,
+    pub bytes: Buffer,
     /// The lane's number for it.
     pub id: u64,
     /// Where to report that it is delivered.
@@ -29,9 +29,45 @@ pub struct Payload {
 
 impl Payload {
     /// Reports that the payload is where it should be, and gives its memory back.
-    pub fn delivered(mut self) {
-        self.bytes.clear();
+    pub fn delivered(self) {
         self.returns.push(Returned { id: self.id, buffer: self.bytes });
+    }
+}
+
+/// Bytes that an encoder appends to, and then more room that has been written to before.
+///
+/// A `Vec` by itself would have to be filled with zeros again for each payload.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    room: Vec<u8>,
+    len: usize,
+}
+
+impl Buffer {
+    /// What was appended.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.room[..self.len]
+    }
+
+    /// Bytes that were appended.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Forgets what was appended.
+    pub fn clear(&mut self) {
+        self.len = 0;
+    }
+}
+
+impl From<&str> for Buffer {
+    fn from(text: &str) -> Self {
+        Buffer { room: text.into(), len: text.len() }
     }
 }
 
@@ -39,8 +75,8 @@ impl Payload {
 pub struct Returned {
     /// The lane's number for it.
     pub id: u64,
-    /// Its buffer, empty, to be used again.
-    pub buffer: Vec<u8>,
+    /// Its buffer, to be used again.
+    pub buffer: Buffer,
 }
 
 /// Where delivered payloads come back to a lane.

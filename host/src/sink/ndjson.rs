@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::de::IgnoredAny;
 use wide::u8x16;
 
+use super::Buffer;
 use crate::event::{Batch, CELL, Field, Kind, Tags, UNKNOWN_TIME};
 
 /// Bytes that are copied and looked at at once.
@@ -17,8 +18,8 @@ const BLOCK: usize = 16;
 #[derive(Default)]
 pub struct Ndjson {
     fields: Vec<Field>,
-    /// For each field, `,"name":` and, for text, the opening quote.
-    prefixes: Vec<Vec<u8>>,
+    /// What stands before the values of each field.
+    prefixes: Vec<Prefix>,
     tags: Arc<Tags>,
     /// What ends an event: its tags, a brace and a newline.
     suffix: Vec<u8>,
@@ -27,24 +28,19 @@ pub struct Ndjson {
 
 impl Ndjson {
     /// Appends the batch's events to `out`.
-    pub fn encode(&mut self, batch: &Batch, out: &mut Vec<u8>) {
+    pub fn encode(&mut self, batch: &Batch, out: &mut Buffer) {
         self.prepare(batch);
         let text = Text::look_at(&batch.arena);
         let mut marks = batch.marks.iter().peekable();
-        let mut line = Line { position: out.len(), buffer: std::mem::take(out) };
+        let mut line = Line(out);
         for event in 0..batch.len() {
-            let begun = line.position;
+            let begun = line.0.len;
             for cell in batch.event(event).chunks_exact(CELL) {
-                let field = cell[0] as usize;
+                let prefix = &self.prefixes[cell[0] as usize];
                 let (start, end) = (cell[1] as usize, cell[2] as usize);
-                let prefix = &self.prefixes[field];
-                line.reserve(prefix.len() + (end - start));
-                line.put(prefix);
-                match self.fields[field].kind {
-                    Kind::Text => {
-                        line.put_text(&text, start, end);
-                        line.put_byte(b'"');
-                    }
+                line.put_prefix(prefix);
+                match prefix.kind {
+                    Kind::Text => line.put_text(&text, start, end),
                     kind => line.put_value(&text, kind, start, end),
                 }
             }
@@ -55,20 +51,17 @@ impl Ndjson {
             if let Some(mark) = marks.next_if(|mark| mark.event as usize == event) {
                 line.put(b",\"__error__\":\"");
                 line.put_text(&Text::look_at(mark.reason.as_bytes()), 0, mark.reason.len());
-                line.put_byte(b'"');
             }
             line.put(&self.suffix);
             line.open(begun, self.suffix.len());
         }
-        line.buffer.truncate(line.position);
-        *out = line.buffer;
     }
 
     /// Writes what is the same for all events of the batch, if it isn't what it was.
     fn prepare(&mut self, batch: &Batch) {
         if self.fields != batch.fields {
             self.fields.clone_from(&batch.fields);
-            self.prefixes = batch.fields.iter().map(prefix).collect();
+            self.prefixes = batch.fields.iter().map(Prefix::new).collect();
         }
         if self.suffix.is_empty() || !Arc::ptr_eq(&self.tags, &batch.tags) {
             self.tags = batch.tags.clone();
@@ -77,11 +70,28 @@ impl Ndjson {
     }
 }
 
-fn prefix(field: &Field) -> Vec<u8> {
-    let mut prefix = b",".to_vec();
-    prefix.extend(json_string(&field.name));
-    prefix.extend_from_slice(if field.kind == Kind::Text { b":\"" } else { b":" });
-    prefix
+/// Bytes of a prefix that are copied whatever its length is.
+const SHORT: usize = 2 * BLOCK;
+
+/// What stands before a value: `,"name":` and, for text, the opening quote.
+struct Prefix {
+    kind: Kind,
+    len: usize,
+    /// The prefix, if it is short, and then anything.
+    short: [u8; SHORT],
+    whole: Vec<u8>,
+}
+
+impl Prefix {
+    fn new(field: &Field) -> Self {
+        let mut whole = b",".to_vec();
+        whole.extend(json_string(&field.name));
+        whole.extend_from_slice(if field.kind == Kind::Text { b":\"" } else { b":" });
+        let mut short = [0; SHORT];
+        let len = whole.len();
+        short[..len.min(SHORT)].copy_from_slice(&whole[..len.min(SHORT)]);
+        Prefix { kind: field.kind, len, short, whole }
+    }
 }
 
 fn suffix(tags: &Tags) -> Vec<u8> {
@@ -133,66 +143,62 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A buffer that is longer than what was written, so that whole blocks can be copied into it.
-struct Line {
-    buffer: Vec<u8>,
-    position: usize,
-}
+/// A buffer that always has room for some blocks, so that whole ones can be copied into it.
+struct Line<'a>(&'a mut Buffer);
 
-impl Line {
+impl Line<'_> {
     /// Makes room for so many bytes and some blocks.
     #[inline]
     fn reserve(&mut self, bytes: usize) {
-        let needed = self.position + bytes + 8 * BLOCK;
-        if self.buffer.len() < needed {
-            let len = needed.max(self.buffer.capacity()).max(self.buffer.len() * 2);
-            self.buffer.resize(len, 0);
+        let needed = self.0.len + bytes + 8 * BLOCK;
+        if self.0.room.len() < needed {
+            self.grow(needed);
         }
+    }
+
+    #[cold]
+    fn grow(&mut self, needed: usize) {
+        let room = &mut self.0.room;
+        room.resize(needed.max(room.capacity()).max(room.len() * 2), 0);
     }
 
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
-        if bytes.len() <= BLOCK {
-            // Names are short: two copies of fixed sizes that overlap beat a call of memcpy.
-            let out = &mut self.buffer[self.position..][..BLOCK];
-            match bytes.len() {
-                8.. => {
-                    out[..8].copy_from_slice(&bytes[..8]);
-                    out[bytes.len() - 8..bytes.len()].copy_from_slice(&bytes[bytes.len() - 8..]);
-                }
-                4.. => {
-                    out[..4].copy_from_slice(&bytes[..4]);
-                    out[bytes.len() - 4..bytes.len()].copy_from_slice(&bytes[bytes.len() - 4..]);
-                }
-                _ => out[..bytes.len()].copy_from_slice(bytes),
-            }
+        self.0.room[self.0.len..][..bytes.len()].copy_from_slice(bytes);
+        self.0.len += bytes.len();
+    }
+
+    #[inline]
+    fn put_prefix(&mut self, prefix: &Prefix) {
+        if prefix.len <= SHORT {
+            self.reserve(0);
+            self.0.room[self.0.len..][..SHORT].copy_from_slice(&prefix.short);
+            self.0.len += prefix.len;
         } else {
-            self.buffer[self.position..][..bytes.len()].copy_from_slice(bytes);
+            self.put(&prefix.whole);
         }
-        self.position += bytes.len();
     }
 
     #[inline]
     fn put_byte(&mut self, byte: u8) {
-        self.buffer[self.position] = byte;
-        self.position += 1;
+        self.0.room[self.0.len] = byte;
+        self.0.len += 1;
     }
 
     /// Writes the brace that opens the event which begins there: over the comma of its first member, if it has
     /// one. All of its members begin with a comma; `suffix` ends it.
+    #[inline]
     fn open(&mut self, begun: usize, suffix: usize) {
-        if self.buffer[begun] == b',' {
-            self.buffer[begun] = b'{';
-        } else {
+        if self.0.room[begun] != b',' {
             self.reserve(1);
-            self.buffer.copy_within(begun..begun + suffix, begun + 1);
-            self.buffer[begun] = b'{';
-            self.position += 1;
+            self.0.room.copy_within(begun..begun + suffix, begun + 1);
+            self.0.len += 1;
         }
+        self.0.room[begun] = b'{';
     }
 
-    /// Writes what is between the quotes of a JSON string.
+    /// Writes a JSON string without its opening quote.
     #[inline]
     fn put_text(&mut self, text: &Text, start: usize, end: usize) {
         if text.is_utf8(start, end) {
@@ -206,32 +212,40 @@ impl Line {
     #[inline]
     fn put_utf8(&mut self, bytes: &[u8], mut at: usize, end: usize) {
         self.reserve(end - at);
-        while at < end {
+        loop {
             let Some(block) = bytes.get(at..at + BLOCK) else {
-                return self.put_tail(&bytes[at..end]);
+                return self.put_slowly(&bytes[at..end]);
             };
             let block: &[u8; BLOCK] = block.try_into().expect("a block has its length");
-            self.buffer[self.position..][..BLOCK].copy_from_slice(block);
-            let clean = (escapes(block).trailing_zeros() as usize).min(BLOCK).min(end - at);
-            self.position += clean;
-            at += clean;
-            if clean < BLOCK && at < end {
-                self.put_escaped(bytes[at]);
-                at += 1;
+            self.0.room[self.0.len..][..BLOCK].copy_from_slice(block);
+            let clean = escapes(block).trailing_zeros() as usize;
+            if at + clean.min(BLOCK) >= end {
+                self.0.len += end - at;
+                return self.put_byte(b'"');
+            }
+            if clean >= BLOCK {
+                self.0.len += BLOCK;
+                at += BLOCK;
+            } else {
+                self.0.len += clean;
+                self.put_escaped(bytes[at + clean]);
+                at += clean + 1;
                 self.reserve(end - at);
             }
         }
     }
 
-    fn put_tail(&mut self, bytes: &[u8]) {
+    /// As [`Line::put_utf8`], where there is no whole block to look at.
+    fn put_slowly(&mut self, bytes: &[u8]) {
+        self.reserve(6 * bytes.len());
         for byte in bytes {
-            self.reserve(0);
             if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
                 self.put_escaped(*byte);
             } else {
                 self.put_byte(*byte);
             }
         }
+        self.put_byte(b'"');
     }
 
     fn put_escaped(&mut self, byte: u8) {
@@ -259,22 +273,32 @@ impl Line {
             Kind::Integer => integer(bytes) == Some(bytes.len()),
             Kind::Float => is_number(bytes),
             Kind::Boolean => matches!(bytes, b"true" | b"false"),
-            Kind::Json => {
-                text.is_utf8(start, end) && serde_json::from_slice::<IgnoredAny>(bytes).is_ok()
-            }
+            Kind::Json => text.is_utf8(start, end) && serde_json::from_slice::<IgnoredAny>(bytes).is_ok(),
         };
         if !is_so {
-            self.put_byte(b'"');
+            self.put(b"\"");
             self.put_text(text, start, end);
-            self.put_byte(b'"');
         } else if kind == Kind::Json && memchr::memchr2(b'\n', b'\r', bytes).is_some() {
             // A line break in valid JSON is white space.
             let line: Vec<u8> = bytes.iter().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { *b }).collect();
             self.put(&line);
         } else {
+            self.put_short(bytes);
+        }
+    }
+
+    /// As [`Line::put`]; numbers are shorter than a block.
+    #[inline]
+    fn put_short(&mut self, bytes: &[u8]) {
+        self.reserve(bytes.len());
+        if bytes.len() <= 8 {
+            for (to, from) in self.0.room[self.0.len..][..8].iter_mut().zip(bytes) {
+                *to = *from;
+            }
+            self.0.len += bytes.len();
+        } else {
             self.put(bytes);
         }
-        self.reserve(0);
     }
 }
 
@@ -366,9 +390,9 @@ mod tests {
     use crate::event::testing::raw;
 
     fn encode(batch: &Batch) -> String {
-        let mut out = Vec::new();
+        let mut out = Buffer::default();
         Ndjson::default().encode(batch, &mut out);
-        String::from_utf8(out).expect("UTF-8")
+        String::from_utf8(out.as_slice().to_vec()).expect("UTF-8")
     }
 
     /// One event whose only cell is `bytes`.

@@ -2,11 +2,9 @@
 
 use std::io;
 use std::sync::mpsc;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-use std::sync::Arc;
 
 use super::{Payload, Target};
 
@@ -73,7 +71,7 @@ impl Writer {
 
 fn run(sink: &str, mut output: impl Output, queue: &mpsc::Receiver<(Target, Payload)>, deadline: &Deadline) {
     while let Ok((target, payload)) = queue.recv() {
-        if !write_all(sink, &mut output, &target, &payload.bytes, deadline) {
+        if !write_all(sink, &mut output, &target, payload.bytes.as_slice(), deadline) {
             return;
         }
         payload.delivered();
@@ -134,7 +132,7 @@ impl Deadline {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Returns;
+    use super::super::{Buffer, Returns};
     use super::*;
 
     /// Takes three bytes at a time, and has no room at every second call.
@@ -167,7 +165,7 @@ mod tests {
         let writer = Writer::start("test", narrow.clone());
         let returns = Returns::new(Box::new(|| {}));
         for (id, bytes) in [(0, "hello "), (1, "world")] {
-            writer.send(&Target::Only, Payload { bytes: bytes.into(), id, returns: returns.clone() });
+            writer.send(&Target::Only, Payload { bytes: Buffer::from(bytes), id, returns: returns.clone() });
         }
         writer.close(Duration::from_secs(60));
         assert_eq!(*narrow.taken.lock().unwrap(), b"hello world");
@@ -180,7 +178,7 @@ mod tests {
     fn what_cannot_be_written_is_not_reported_as_delivered() {
         let writer = Writer::start("test", Narrow { is_full: true, ..Narrow::default() });
         let returns = Returns::new(Box::new(|| {}));
-        writer.send(&Target::Only, Payload { bytes: b"x".into(), id: 0, returns: returns.clone() });
+        writer.send(&Target::Only, Payload { bytes: Buffer::from("x"), id: 0, returns: returns.clone() });
         writer.close(Duration::ZERO);
         let mut done = Vec::new();
         returns.take(&mut done);

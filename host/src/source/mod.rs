@@ -26,7 +26,7 @@ use reader::{Chunk, Reader};
 use watch::{News, Watch};
 
 /// Bytes that are read of one file in one turn, unless a line is longer.
-pub const CHUNK: usize = 256 << 10;
+pub const CHUNK: usize = 128 << 10;
 
 /// A file that is no longer found is let go after so long without news.
 const LINGER: Duration = Duration::from_secs(5);

@@ -86,7 +86,7 @@ pub struct Delimiter {
 
 enum Separator {
     Byte(u8),
-    Long(memmem::Finder<'static>),
+    Long(Box<memmem::Finder<'static>>),
 }
 
 /// How columns become cells.
@@ -111,7 +111,7 @@ impl Plugin for Delimiter {
         let separator = match config.separator.as_bytes() {
             [] => return Err("separator must not be empty".to_owned()),
             [byte] => Separator::Byte(*byte),
-            bytes => Separator::Long(memmem::Finder::new(bytes).into_owned()),
+            bytes => Separator::Long(Box::new(memmem::Finder::new(bytes).into_owned())),
         };
         let quote = match config.quote {
             Some(quote) if !quote.is_ascii() => return Err(format!("quote must be an ASCII character, not `{quote}`")),

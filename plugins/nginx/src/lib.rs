@@ -5,7 +5,7 @@ mod unescape;
 
 use format::{Format, Step};
 use weir_plugin::prelude::*;
-use weir_plugin::scan::{find, find2};
+use weir_plugin::scan::{Literal, find, find2};
 use weir_plugin::time::{self, Cached};
 
 /// Settings of the plugin.
@@ -29,7 +29,7 @@ impl Default for Config {
 /// The plugin: a format, compiled.
 pub struct Nginx {
     /// What a line begins with.
-    prefix: Vec<u8>,
+    prefix: Literal,
     steps: Vec<Column>,
     request: [FieldId; 3],
     unescape: bool,
@@ -40,7 +40,9 @@ struct Column {
     field: FieldId,
     role: Role,
     /// What stands behind it; nothing at the end of a line.
-    until: Vec<u8>,
+    until: Literal,
+    /// The first byte of that.
+    stop: Option<u8>,
     /// Whether it stands between quotes, so that a backslash escapes.
     quoted: bool,
     /// The reason of a line in which it has no end.
@@ -71,21 +73,28 @@ impl Plugin for Nginx {
             let until = String::from_utf8_lossy(&step.until).into_owned();
             let missing = format!("no `{until}` after ${}", step.variable);
             let field = fields.add(&step.variable, kind(&step.variable));
-            Ok(Column { field, role, quoted: step.quoted, until: step.until, missing })
+            Ok(Column {
+                field,
+                role,
+                quoted: step.quoted,
+                stop: step.until.first().copied(),
+                until: Literal::new(&step.until),
+                missing,
+            })
         };
         let steps = steps.into_iter().map(&mut column).collect::<Result<_, String>>()?;
         let request = request.map(|(name, kind)| fields.add(name, kind));
-        Ok(Nginx { prefix, steps, request, unescape: config.unescape })
+        Ok(Nginx { prefix: Literal::new(&prefix), steps, request, unescape: config.unescape })
     }
 
     #[inline]
     fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
         let data = event.data();
         let (mut at, end) = event.content_span();
-        if !starts_with(&data[at..end], &self.prefix) {
+        if !self.prefix.is_at(data, at, end) {
             return Err("the line does not begin as the format does".into());
         }
-        at += self.prefix.len();
+        at += self.prefix.bytes().len();
         for column in &mut self.steps {
             let Some((stop, escaped)) = column.stop(data, at, end) else {
                 return Err(column.missing.clone().into());
@@ -101,7 +110,7 @@ impl Plugin for Nginx {
                     row.span(column.field, at, stop);
                 }
             }
-            at = stop + column.until.len();
+            at = stop + column.until.bytes().len();
         }
         if at != end {
             return Err("the line goes on after the format's end".into());
@@ -115,17 +124,17 @@ impl Column {
     /// Where the value that begins at `at` ends, and whether it has an escape.
     #[inline]
     fn stop(&self, data: &[u8], mut at: usize, end: usize) -> Option<(usize, bool)> {
-        let Some(first) = self.until.first() else { return Some((end, false)) };
+        let Some(first) = self.stop else { return Some((end, false)) };
         let mut escaped = false;
         loop {
             let found = match self.quoted {
-                true => find2(data, at, end, *first, b'\\')?,
-                false => find(data, at, end, *first)?,
+                true => find2(data, at, end, first, b'\\')?,
+                false => find(data, at, end, first)?,
             };
             if self.quoted && data[found] == b'\\' {
                 escaped = true;
                 at = found + 2;
-            } else if starts_with(&data[found..end], &self.until) {
+            } else if self.until.is_at(data, found, end) {
                 return Some((found, escaped));
             } else {
                 at = found + 1;
@@ -134,13 +143,7 @@ impl Column {
     }
 }
 
-/// As that of slices, without a call for a few bytes.
-#[inline]
-fn starts_with(bytes: &[u8], prefix: &[u8]) -> bool {
-    bytes.len() >= prefix.len() && bytes.iter().zip(prefix).all(|(a, b)| a == b)
-}
-
-#[inline]
+#[inline(always)]
 fn put(row: &mut Row, field: FieldId, data: &[u8], start: usize, end: usize, escaped: bool) {
     if escaped {
         row.make(field, |made| unescape::append(&data[start..end], made));
@@ -165,7 +168,7 @@ fn put_request(
     let near = end.checked_sub(9).filter(|at| *at > start && data[*at] == b' ');
     let protocol = near.or_else(|| data[start..end].iter().rposition(|b| *b == b' ').map(|at| start + at));
     match (method, protocol) {
-        (Some(method), Some(protocol)) if method < protocol && starts_with(&data[protocol + 1..end], b"HTTP/") => {
+        (Some(method), Some(protocol)) if method < protocol && data[protocol + 1..end].starts_with(b"HTTP/") => {
             put(row, parts[0], data, start, method, escaped);
             put(row, parts[1], data, method + 1, protocol, escaped);
             put(row, parts[2], data, protocol + 1, end, escaped);

@@ -52,6 +52,12 @@ impl Pattern {
         Ok(Pattern { engine, groups, slots: vec![NOWHERE; count] })
     }
 
+    /// Whether it is matched by scanning.
+    #[cfg(test)]
+    pub fn is_scanned(&self) -> bool {
+        matches!(self.engine, Engine::Plan(_))
+    }
+
     /// The named groups, in the order in which they begin.
     pub fn groups(&self) -> &[Group] {
         &self.groups

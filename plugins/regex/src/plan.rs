@@ -42,7 +42,7 @@ impl Plan {
         for part in parts {
             add(part, &mut steps)?;
         }
-        let decided = (0..steps.len()).all(|i| is_decided(&steps[i], &steps[i + 1..]));
+        let decided = (0..steps.len()).all(|i| is_decided(&steps[i], &steps[i + 1..], to_end));
         decided.then_some(Plan { steps, to_end })
     }
 
@@ -140,9 +140,10 @@ fn class(part: &Hir) -> Option<Box<Bytes>> {
     Some(Box::new(Bytes::new(&ranges)))
 }
 
-/// Whether the end of a step is where it must be: what follows cannot begin with a byte of the step's own run.
-fn is_decided(step: &Step, following: &[Step]) -> bool {
-    let Step::Run { class: own, .. } = step else { return true };
+/// Whether a step's end is where it must be: what follows cannot begin with a byte of the step's own run, so that
+/// a shorter run matches nothing, and a run that is too long neither.
+fn is_decided(step: &Step, following: &[Step], to_end: bool) -> bool {
+    let Step::Run { class: own, max, .. } = step else { return true };
     for step in following {
         match step {
             Step::Mark(_) => {}
@@ -152,7 +153,7 @@ fn is_decided(step: &Step, following: &[Step]) -> bool {
             Step::Run { class, .. } | Step::Exactly { class, .. } => return own.is_disjoint(class),
         }
     }
-    true
+    to_end || *max == usize::MAX
 }
 
 /// A class of bytes.

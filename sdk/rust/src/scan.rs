@@ -95,6 +95,60 @@ impl Iterator for Hits<'_> {
     }
 }
 
+/// Whether two slices have the same bytes: without a call, eight at a time.
+#[inline]
+pub fn equal(a: &[u8], b: &[u8]) -> bool {
+    if a.len() != b.len() {
+        return false;
+    }
+    let words = a.chunks_exact(8).zip(b.chunks_exact(8));
+    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("a word has eight bytes"));
+    let differ = words.fold(0, |bits, (a, b)| bits | (word(a) ^ word(b)));
+    let tail = a.len() & !7;
+    differ == 0 && a[tail..].iter().zip(&b[tail..]).all(|(a, b)| a == b)
+}
+
+/// A few bytes to look for at a place, compared as one word.
+#[derive(Clone, Debug, Default)]
+pub struct Literal {
+    bytes: Vec<u8>,
+    /// The first eight of them, in the order of memory, and a one for each bit that counts.
+    word: u64,
+    mask: u64,
+}
+
+impl Literal {
+    /// Any bytes, also none.
+    pub fn new(bytes: &[u8]) -> Self {
+        let mut word = [0; 8];
+        let short = bytes.len().min(8);
+        word[..short].copy_from_slice(&bytes[..short]);
+        let mask = if short == 8 { u64::MAX } else { (1 << (8 * short)) - 1 };
+        Literal { bytes: bytes.to_vec(), word: u64::from_le_bytes(word), mask }
+    }
+
+    /// The bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether `data[at..end]` begins with the bytes. `data` may go on beyond `end`.
+    #[inline]
+    pub fn is_at(&self, data: &[u8], at: usize, end: usize) -> bool {
+        if at + self.bytes.len() > end {
+            return false;
+        }
+        match data.get(at..at + 8) {
+            Some(word) if self.bytes.len() <= 8 => {
+                let word = u64::from_le_bytes(word.try_into().expect("a word has eight bytes"));
+                word & self.mask == self.word
+            }
+            _ => data[at..at + self.bytes.len()] == self.bytes[..],
+        }
+    }
+}
+
 #[inline(always)]
 fn search(
     data: &[u8],
@@ -103,16 +157,27 @@ fn search(
     in_block: impl Fn(&[u8; BLOCK]) -> u32,
     is: impl Fn(u8) -> bool,
 ) -> Option<usize> {
-    while at < end {
-        let Some(block) = data.get(at..at + BLOCK) else {
-            return data[at..end].iter().position(|b| is(*b)).map(|i| at + i);
-        };
+    // Most values are short: the first block by itself, and then two at a time.
+    if let Some(block) = data.get(at..at + BLOCK) {
         let hits = in_block(block.try_into().expect("a block has its length"));
         if hits != 0 {
             let found = at + hits.trailing_zeros() as usize;
             return (found < end).then_some(found);
         }
         at += BLOCK;
+    }
+    while at < end {
+        let Some(blocks) = data.get(at..at + 2 * BLOCK) else {
+            return data[at..end].iter().position(|b| is(*b)).map(|i| at + i);
+        };
+        let (low, high) = blocks.split_at(BLOCK);
+        let half = |block: &[u8]| in_block(block.try_into().expect("a block has its length"));
+        let hits = half(low) | half(high) << BLOCK;
+        if hits != 0 {
+            let found = at + hits.trailing_zeros() as usize;
+            return (found < end).then_some(found);
+        }
+        at += 2 * BLOCK;
     }
     None
 }
@@ -225,6 +290,29 @@ mod tests {
             hits.next();
             hits.seek(start);
             assert!(hits.eq(all.iter().copied().filter(|i| *i >= start)));
+        }
+    }
+
+    #[test]
+    fn literals_and_equality() {
+        for length in 0..20 {
+            let bytes: Vec<u8> = (0..length).collect();
+            let literal = Literal::new(&bytes);
+            for behind in [0, 1, 20] {
+                let mut data = vec![0xee; 3];
+                data.extend_from_slice(&bytes);
+                let end = data.len();
+                data.extend(vec![0xee; behind]);
+                assert!(literal.is_at(&data, 3, end) && !literal.is_at(&data, 4, end));
+                assert_eq!(literal.is_at(&data, 3, end - 1), false);
+                for wrong in 3..end {
+                    let mut data = data.clone();
+                    data[wrong] ^= 1;
+                    assert!(!literal.is_at(&data, 3, end));
+                    assert!(!equal(&data[3..end], &bytes) && equal(&data[3..end], &data.clone()[3..end]));
+                }
+            }
+            assert!(equal(&bytes, &bytes.clone()) && !equal(&bytes, &[&bytes[..], &[0]].concat()));
         }
     }
 

@@ -378,7 +378,7 @@ impl Cached {
     /// As [`Format::read`].
     #[inline]
     pub fn read(&mut self, text: &[u8]) -> Option<i64> {
-        if text.len() == self.len && self.text[..self.len] == *text {
+        if text.len() == self.len && crate::scan::equal(&self.text[..self.len], text) {
             return self.time;
         }
         self.time = self.format.read(text);

@@ -43,7 +43,9 @@ impl Toolchain {
                 return Ok(Toolchain::Path);
             }
             if choice == Choice::Rustup {
-                bail!("the Rust toolchain in PATH has no target {TARGET}, and `rustup target add {TARGET}` did not add it");
+                bail!(
+                    "the Rust toolchain in PATH has no target {TARGET}, and `rustup target add {TARGET}` did not add it"
+                );
             }
         }
         debian()
@@ -101,7 +103,8 @@ fn debian() -> Result<Toolchain> {
     if !installed {
         install()?;
     }
-    let linker = linker().context("no linker for WebAssembly: neither rustup's rust-lld nor Debian's wasm-ld (package lld)")?;
+    let linker =
+        linker().context("no linker for WebAssembly: neither rustup's rust-lld nor Debian's wasm-ld (package lld)")?;
     Ok(Toolchain::Debian { linker })
 }
 
@@ -113,9 +116,7 @@ fn debian_std() -> Option<PathBuf> {
 
 fn install() -> Result<()> {
     let packages = DEBIAN_PACKAGES.join(" ");
-    let by_hand = format!(
-        "as root: apt-get install {packages}\n  or, with rustup: rustup target add {TARGET}"
-    );
+    let by_hand = format!("as root: apt-get install {packages}\n  or, with rustup: rustup target add {TARGET}");
     if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
         bail!("no Rust compiler for {TARGET}; install one\n  {by_hand}");
     }
