@@ -32,10 +32,12 @@ impl Ndjson {
         self.prepare(batch);
         let text = Text::look_at(&batch.arena);
         let mut marks = batch.marks.iter().peekable();
-        let mut line = Line(out);
+        let mut line = Line { room: std::mem::take(&mut out.room), len: out.len, promised: 0 };
         for event in 0..batch.len() {
-            let begun = line.0.len;
-            for cell in batch.event(event).chunks_exact(CELL) {
+            let begun = line.len;
+            let cells = batch.event(event);
+            line.promise(cells.chunks_exact(CELL).map(|cell| (cell[2] - cell[1]) as usize + PER_CELL).sum());
+            for cell in cells.chunks_exact(CELL) {
                 let prefix = &self.prefixes[cell[0] as usize];
                 let (start, end) = (cell[1] as usize, cell[2] as usize);
                 line.put_prefix(prefix);
@@ -50,11 +52,13 @@ impl Ndjson {
             }
             if let Some(mark) = marks.next_if(|mark| mark.event as usize == event) {
                 line.put(b",\"__error__\":\"");
+                line.reserve(mark.reason.len());
                 line.put_text(&Text::look_at(mark.reason.as_bytes()), 0, mark.reason.len());
             }
             line.put(&self.suffix);
             line.open(begun, self.suffix.len());
         }
+        *out = Buffer { room: line.room, len: line.len };
     }
 
     /// Writes what is the same for all events of the batch, if it isn't what it was.
@@ -143,38 +147,52 @@ impl<'a> Text<'a> {
     }
 }
 
-/// A buffer that always has room for some blocks, so that whole ones can be copied into it.
-struct Line<'a>(&'a mut Buffer);
+/// Bytes of an event for each cell beside its value: its prefix, and the block that its value may end in.
+const PER_CELL: usize = SHORT + 2 * BLOCK;
 
-impl Line<'_> {
-    /// Makes room for so many bytes and some blocks.
+/// A buffer that has room for what is promised to the open event, so that a cell need not ask for it, and whole
+/// blocks can be copied into it.
+struct Line {
+    room: Vec<u8>,
+    len: usize,
+    promised: usize,
+}
+
+impl Line {
+    /// Makes room for an event of so many bytes, as long as nothing in it has to be escaped.
+    #[inline]
+    fn promise(&mut self, bytes: usize) {
+        self.promised = bytes + 2 * BLOCK;
+        self.reserve(0);
+    }
+
+    /// Makes room for so many bytes beside what was promised.
     #[inline]
     fn reserve(&mut self, bytes: usize) {
-        let needed = self.0.len + bytes + 8 * BLOCK;
-        if self.0.room.len() < needed {
+        let needed = self.len + bytes + self.promised;
+        if self.room.len() < needed {
             self.grow(needed);
         }
     }
 
     #[cold]
     fn grow(&mut self, needed: usize) {
-        let room = &mut self.0.room;
-        room.resize(needed.max(room.capacity()).max(room.len() * 2), 0);
+        let len = needed.max(self.room.capacity()).max(self.room.len() * 2);
+        self.room.resize(len, 0);
     }
 
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         self.reserve(bytes.len());
-        self.0.room[self.0.len..][..bytes.len()].copy_from_slice(bytes);
-        self.0.len += bytes.len();
+        self.room[self.len..][..bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
     }
 
-    #[inline]
+    #[inline(always)]
     fn put_prefix(&mut self, prefix: &Prefix) {
         if prefix.len <= SHORT {
-            self.reserve(0);
-            self.0.room[self.0.len..][..SHORT].copy_from_slice(&prefix.short);
-            self.0.len += prefix.len;
+            self.room[self.len..][..SHORT].copy_from_slice(&prefix.short);
+            self.len += prefix.len;
         } else {
             self.put(&prefix.whole);
         }
@@ -182,69 +200,66 @@ impl Line<'_> {
 
     #[inline]
     fn put_byte(&mut self, byte: u8) {
-        self.0.room[self.0.len] = byte;
-        self.0.len += 1;
+        self.room[self.len] = byte;
+        self.len += 1;
     }
 
     /// Writes the brace that opens the event which begins there: over the comma of its first member, if it has
     /// one. All of its members begin with a comma; `suffix` ends it.
     #[inline]
     fn open(&mut self, begun: usize, suffix: usize) {
-        if self.0.room[begun] != b',' {
+        if self.room[begun] != b',' {
             self.reserve(1);
-            self.0.room.copy_within(begun..begun + suffix, begun + 1);
-            self.0.len += 1;
+            self.room.copy_within(begun..begun + suffix, begun + 1);
+            self.len += 1;
         }
-        self.0.room[begun] = b'{';
+        self.room[begun] = b'{';
     }
 
     /// Writes a JSON string without its opening quote.
-    #[inline]
+    #[inline(always)]
     fn put_text(&mut self, text: &Text, start: usize, end: usize) {
         if text.is_utf8(start, end) {
             self.put_utf8(text.bytes, start, end);
         } else {
             let replaced = String::from_utf8_lossy(&text.bytes[start..end]);
-            self.put_utf8(replaced.as_bytes(), 0, replaced.len());
+            self.reserve(replaced.len());
+            self.put_slowly(replaced.as_bytes());
         }
     }
 
-    #[inline]
+    /// Copies block by block as long as nothing has to be escaped.
+    #[inline(always)]
     fn put_utf8(&mut self, bytes: &[u8], mut at: usize, end: usize) {
-        self.reserve(end - at);
         loop {
-            let Some(block) = bytes.get(at..at + BLOCK) else {
-                return self.put_slowly(&bytes[at..end]);
-            };
+            let Some(block) = bytes.get(at..at + BLOCK) else { break };
             let block: &[u8; BLOCK] = block.try_into().expect("a block has its length");
-            self.0.room[self.0.len..][..BLOCK].copy_from_slice(block);
+            self.room[self.len..][..BLOCK].copy_from_slice(block);
             let clean = escapes(block).trailing_zeros() as usize;
-            if at + clean.min(BLOCK) >= end {
-                self.0.len += end - at;
-                return self.put_byte(b'"');
+            if end - at <= clean.min(BLOCK) {
+                self.len += end - at;
+                self.put_byte(b'"');
+                return;
             }
-            if clean >= BLOCK {
-                self.0.len += BLOCK;
-                at += BLOCK;
-            } else {
-                self.0.len += clean;
-                self.put_escaped(bytes[at + clean]);
-                at += clean + 1;
-                self.reserve(end - at);
+            if clean < BLOCK {
+                break;
             }
+            self.len += BLOCK;
+            at += BLOCK;
         }
+        self.put_slowly(&bytes[at..end]);
     }
 
-    /// As [`Line::put_utf8`], where there is no whole block to look at.
+    /// As [`Line::put_utf8`], byte by byte: where something is escaped, or there is no whole block to look at.
+    #[inline(never)]
     fn put_slowly(&mut self, bytes: &[u8]) {
-        self.reserve(6 * bytes.len());
-        for byte in bytes {
-            if *byte < 0x20 || *byte == b'"' || *byte == b'\\' {
-                self.put_escaped(*byte);
-            } else {
-                self.put_byte(*byte);
-            }
+        let mut rest = bytes;
+        while let Some(special) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
+            self.put(&rest[..special]);
+            self.put_escaped(rest[special]);
+            rest = &rest[special + 1..];
         }
+        self.put(rest);
         self.put_byte(b'"');
     }
 
@@ -290,12 +305,11 @@ impl Line<'_> {
     /// As [`Line::put`]; numbers are shorter than a block.
     #[inline]
     fn put_short(&mut self, bytes: &[u8]) {
-        self.reserve(bytes.len());
         if bytes.len() <= 8 {
-            for (to, from) in self.0.room[self.0.len..][..8].iter_mut().zip(bytes) {
+            for (to, from) in self.room[self.len..][..8].iter_mut().zip(bytes) {
                 *to = *from;
             }
-            self.0.len += bytes.len();
+            self.len += bytes.len();
         } else {
             self.put(bytes);
         }
