@@ -27,7 +27,7 @@ use self::corpus::Corpus;
 use self::job::Job;
 use self::measure::Sample;
 use self::report::{Agent, Report};
-use self::rsyslog::Rsyslog;
+use self::rsyslog::{Queue, Rsyslog};
 use self::weir::Weir;
 
 /// Measure weir, and rsyslog beside it, on generated logs.
@@ -86,20 +86,23 @@ fn main() -> anyhow::Result<()> {
     for run in 1..=args.runs {
         for &job in &args.jobs {
             let corpus = &corpora[&job.corpus()];
-            let say = |agent: &str, sample: &Sample| {
-                eprintln!("run {run}/{}  {job:<4} {agent:<8} {:6.0} MB/CPU s", args.runs, sample.mb_per_cpu_second());
+            let say = |agent: Agent, sample: &Sample| {
+                let speed = sample.mb_per_cpu_second();
+                eprintln!("run {run}/{}  {job:<4} {:<17} {speed:6.0} MB/CPU s", args.runs, agent.name());
             };
 
             settle(corpus)?;
             let sample = weir.run(job, corpus).with_context(|| format!("{job}: weir"))?;
-            say("weir", &sample);
+            say(Agent::Weir, &sample);
             report.add(job, Agent::Weir, sample);
 
             let Some(rsyslog) = rsyslog.as_ref().filter(|_| job.has_rival()) else { continue };
-            settle(corpus)?;
-            let sample = rsyslog.run(job, corpus).with_context(|| format!("{job}: rsyslog"))?;
-            say("rsyslog", &sample);
-            report.add(job, Agent::Rsyslog, sample);
+            for (agent, queue) in [(Agent::Rsyslog, Queue::Default), (Agent::RsyslogDirect, Queue::Direct)] {
+                settle(corpus)?;
+                let sample = rsyslog.run(job, corpus, queue).with_context(|| format!("{job}: {}", agent.name()))?;
+                say(agent, &sample);
+                report.add(job, agent, sample);
+            }
         }
     }
 
