@@ -24,6 +24,9 @@ const IN_FLIGHT: usize = 4;
 /// Settled offsets are noted at most this often.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
+/// Events that a plugin holds are given to it for the last time when their file has been quiet for so long.
+const HOLD_AT_MOST: Duration = Duration::from_secs(5);
+
 /// What a lane is asked to do. Set by the agent, read at each turn.
 #[derive(Clone, Default)]
 pub struct Mode(Arc<AtomicU8>);
@@ -117,8 +120,12 @@ pub struct Parts {
 struct FileState {
     held: Held,
     tally: Tally,
-    /// The offset up to which the chunks before the last were decided on: where the oldest held event begins.
+    /// The offset up to which all was decided on: where the oldest held event begins.
     undecided: u64,
+    /// Number of the next event, and the offset where it begins.
+    next: (u64, u64),
+    /// When plugins began to hold what they hold.
+    held_since: Option<Instant>,
 }
 
 /// A payload on its way.
@@ -166,6 +173,10 @@ impl Lane {
         if self.pending.len() >= IN_FLIGHT {
             return self.rest(None);
         }
+        while let Some(key) = self.source.take_ended() {
+            self.flush(key, &mut scratch.chunk);
+            self.files.remove(&key);
+        }
         let until_idle = self.mode.is(Mode::UNTIL_IDLE);
         match self.source.read(&mut scratch.chunk, until_idle) {
             Read::Some => {
@@ -176,8 +187,27 @@ impl Lane {
                 Turn::More
             }
             Read::NothingBefore(_) if until_idle => self.finish_or_rest(),
-            Read::NothingBefore(when) => self.rest(Some(when)),
+            Read::NothingBefore(when) => {
+                let held = self.files.iter().filter_map(|(key, file)| Some((file.held_since? + HOLD_AT_MOST, *key)));
+                match held.min() {
+                    Some((due, key)) if due <= Instant::now() => {
+                        self.flush(key, &mut scratch.chunk);
+                        Turn::More
+                    }
+                    Some((due, _)) => self.rest(Some(due.min(when))),
+                    None => self.rest(Some(when)),
+                }
+            }
         }
+    }
+
+    /// Gives plugins for the last time what they hold of a file.
+    fn flush(&mut self, key: u64, chunk: &mut Chunk) {
+        let Some(file) = self.files.get(&key).filter(|file| !file.held.is_empty()) else { return };
+        (chunk.key, chunk.batch.first, chunk.end) = (key, file.next.0, file.next.1);
+        chunk.batch.clear();
+        chunk.starts.clear();
+        self.process(chunk, true);
     }
 
     /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file.
@@ -196,6 +226,12 @@ impl Lane {
             Some(first) => (first, chunk.offset_of(first).unwrap_or(file.undecided)),
         };
         file.undecided = offset;
+        file.next = (end, chunk.end);
+        file.held_since = match file.held.is_empty() {
+            true => None,
+            false if read == 0 => file.held_since,
+            false => Some(Instant::now()),
+        };
         let tallied = file.tally.count(&batch, settled);
         if let (Some(tap), Some(before)) = (&mut self.tap, before) {
             tap(&before, &batch);

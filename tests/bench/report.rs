@@ -61,7 +61,9 @@ impl Report {
             );
             let _ = writeln!(table, "{}", row.trim_end());
         }
-        table.push_str("MB = 10^6 bytes of input; CPU s = user + sys; medians; weir is so many times that in MB/CPU s\n");
+        table.push_str(
+            "MB = 10^6 bytes of input; CPU s = user + sys; medians; weir is so many times that in MB/CPU s\n",
+        );
         for flaw in self.flaws() {
             let _ = writeln!(table, "note: {flaw}");
         }

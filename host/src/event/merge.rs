@@ -14,8 +14,7 @@ pub struct Aside {
 
 /// What a plugin made of `input`, with the events that it did not make anything of in their places.
 ///
-/// `made` has, for each of its events, the index of the first input event that it came from in `places`.
-/// Both `places` and `asides` increase; no place is that of an aside. `made`'s arena continues the input's.
+/// `places` has, for each event made, the index of the first input event that it came from, and may have more. Both `places` and `asides` increase; no place is that of an aside. `made`'s arena continues the input's.
 pub fn merge(input: &Batch, made: Batch, places: &[u32], asides: &[Aside]) -> Batch {
     let fields_before = made.fields.len() as u32;
     let mut out = Batch { tags: made.tags.clone(), ..Batch::default() };
@@ -34,7 +33,7 @@ pub fn merge(input: &Batch, made: Batch, places: &[u32], asides: &[Aside]) -> Ba
     };
     let mut asides = asides.iter().peekable();
     for event in 0..=made.len() {
-        let place = places.get(event).copied().unwrap_or(u32::MAX);
+        let place = if event < made.len() { places[event] } else { u32::MAX };
         while let Some(aside) = asides.next_if(|aside| aside.event < place) {
             let index = aside.event as usize;
             for cell in input.event(index).chunks_exact(CELL) {
@@ -71,7 +70,7 @@ mod tests {
         made.arena.splice(0..0, input.arena.iter().copied());
         made.origins = vec![Origin { first: 11, end: 12 }, Origin { first: 13, end: 14 }];
         let asides: Vec<_> = [0, 2, 4].map(|event| Aside { event, reason: "no".into() }).into();
-        let out = merge(&input, made, &[1, 3], &asides);
+        let out = merge(&input, made, &[1, 3, 4], &asides);
         assert_eq!(text(&out), ["content=a !no", "content=B", "content=c !no", "content=D", "content=e !no"]);
         assert_eq!((0..5).map(|i| out.origin(i).first).collect::<Vec<_>>(), [10, 11, 12, 13, 14]);
     }

@@ -179,6 +179,22 @@ impl Batch {
         tail
     }
 
+    /// The events that are not marked, with the arena, and where each stands in this batch.
+    pub fn take_unmarked(&mut self) -> (Batch, Vec<u32>) {
+        let mut open = Batch { tags: self.tags.clone(), fields: self.fields.clone(), ..Batch::default() };
+        let mut places = Vec::new();
+        let mut marks = self.marks.iter().peekable();
+        for event in 0..self.len() as u32 {
+            if marks.next_if(|mark| mark.event == event).is_none() {
+                open.cells.extend_from_slice(self.event(event as usize));
+                open.end_row(self.time(event as usize), self.origin(event as usize));
+                places.push(event);
+            }
+        }
+        open.arena = std::mem::take(&mut self.arena);
+        (open, places)
+    }
+
     fn end_row(&mut self, time: i64, origin: Origin) {
         if time != UNKNOWN_TIME || !self.times.is_empty() {
             self.times.resize(self.rows.len(), UNKNOWN_TIME);

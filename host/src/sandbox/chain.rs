@@ -138,73 +138,43 @@ impl Stage {
     }
 
     /// One batch through the plugin. Events that are marked already pass by it, in their places.
-    fn process(&mut self, batch: Batch, held: &mut Batch, last: bool) -> Batch {
+    fn process(&mut self, mut batch: Batch, held: &mut Batch, last: bool) -> Batch {
         if batch.marks.is_empty() {
-            return self.process_unmarked(batch, held, last, Vec::new(), None);
+            let Made { batch: made, asides, places } = self.transform(&mut batch, held, last);
+            return match asides.is_empty() {
+                true => made,
+                false => merge(&batch, made, &places.unwrap_or_else(|| (0..batch.len() as u32).collect()), &asides),
+            };
         }
-        let mut marks = batch.marks.iter().peekable();
-        let mut open = Batch { tags: batch.tags.clone(), fields: batch.fields.clone(), ..Batch::default() };
-        let mut places = Vec::new();
-        let mut asides = Vec::new();
-        for event in 0..batch.len() as u32 {
-            match marks.next_if(|mark| mark.event == event) {
-                Some(mark) => asides.push(Aside { event, reason: mark.reason.clone() }),
-                None => {
-                    open.push(&batch, event as usize, 0);
-                    places.push(event);
-                }
-            }
-        }
-        open.arena = batch.arena.clone();
-        if open.is_empty() {
-            return batch;
-        }
-        self.process_unmarked(open, held, last, asides, Some((batch, places)))
+        let (mut open, open_places) = batch.take_unmarked();
+        let Made { batch: made, mut asides, places } = self.transform(&mut open, held, last);
+        asides.iter_mut().for_each(|aside| aside.event = open_places[aside.event as usize]);
+        asides.extend(batch.marks.iter().map(|mark| Aside { event: mark.event, reason: mark.reason.clone() }));
+        asides.sort_by_key(|aside| aside.event);
+        let places = match places {
+            Some(places) => places.iter().map(|place| open_places[*place as usize]).collect(),
+            None => open_places,
+        };
+        merge(&batch, made, &places, &asides)
     }
 
-    /// `whole` is the batch that `batch` was picked from, with the place of each picked event; `asides` are the
-    /// others, by their place in `whole`.
-    fn process_unmarked(
-        &mut self,
-        batch: Batch,
-        held: &mut Batch,
-        last: bool,
-        mut asides: Vec<Aside>,
-        whole: Option<(Batch, Vec<u32>)>,
-    ) -> Batch {
-        let place_of = |event: u32| whole.as_ref().map_or(event, |(_, places)| places[event as usize]);
-        let picked_all = whole.is_none();
-        match self.call(&batch, last) {
+    /// What the plugin makes of events of which none is marked. The arena goes from `batch` into what is made.
+    fn transform(&mut self, batch: &mut Batch, held: &mut Batch, last: bool) -> Made {
+        if batch.is_empty() {
+            return Made { batch: std::mem::take(batch), asides: Vec::new(), places: None };
+        }
+        match self.call(batch, last) {
             Ok(output) => {
-                let mut failed: Vec<Aside> = self.failed(&output, &batch, last, held);
-                failed.iter_mut().for_each(|aside| aside.event = place_of(aside.event));
-                let origins = &output.origins;
-                let simple = failed.is_empty() && asides.is_empty() && origins.is_empty();
-                let places = if simple { Vec::new() } else { places(&output, &batch) };
-                asides.extend(failed);
-                asides.sort_by_key(|aside| aside.event);
-                if asides.is_empty() && picked_all {
-                    return self.adopt(output, batch, &places).0;
-                }
-                let (made, input) = self.adopt(output, batch, &places);
-                let places: Vec<_> = places.iter().map(|p| place_of(*p)).collect();
-                match whole {
-                    Some((whole, _)) => merge(&whole, made, &places, &asides),
-                    None => merge(&input, made, &places, &asides),
-                }
+                let asides = self.set_aside(&output, batch, last, held);
+                let places = (!output.origins.is_empty() || !output.failed.is_empty()).then(|| places(&output, batch));
+                Made { batch: self.adopt(output, batch, places.as_deref()), asides, places }
             }
             Err(fault) => {
                 let reason: Arc<str> = self.reason(&fault.to_string()).into();
-                asides.extend(
-                    (0..batch.len() as u32).map(|event| Aside { event: place_of(event), reason: reason.clone() }),
-                );
-                asides.sort_by_key(|aside| aside.event);
-                let input = match whole {
-                    Some((whole, _)) => whole,
-                    None => batch,
-                };
-                let nothing = Batch { tags: input.tags.clone(), arena: input.arena.clone(), ..Batch::default() };
-                merge(&input, nothing, &[], &asides)
+                let asides = (0..batch.len() as u32).map(|event| Aside { event, reason: reason.clone() }).collect();
+                let arena = std::mem::take(&mut batch.arena);
+                let nothing = Batch { tags: batch.tags.clone(), arena, ..Batch::default() };
+                Made { batch: nothing, asides, places: Some(Vec::new()) }
             }
         }
     }
@@ -247,8 +217,8 @@ impl Stage {
         format!("{}: {}", self.plugin.name(), cut(what, self.limits.reason))
     }
 
-    /// Puts what is held aside for the next batch, and lists the events that failed.
-    fn failed(&self, output: &Output, batch: &Batch, last: bool, held: &mut Batch) -> Vec<Aside> {
+    /// Keeps what is held for the next batch, and lists the events that failed, in order.
+    fn set_aside(&self, output: &Output, batch: &Batch, last: bool, held: &mut Batch) -> Vec<Aside> {
         let reasons: Vec<Arc<str>> = output.reasons.iter().map(|r| self.reason(r).into()).collect();
         let pairs = output.failed.chunks_exact(2);
         let mut failed: Vec<_> =
@@ -273,45 +243,32 @@ impl Stage {
         failed
     }
 
-    /// The output as a batch whose arena continues the input's, and the input without its arena's bytes moved:
-    /// its cells still point into the returned batch's arena. `places` is empty where all is one to one.
-    fn adopt(&mut self, output: Output, mut input: Batch, places: &[u32]) -> (Batch, Batch) {
-        let same = self.fields.len() == output.fields.len()
-            && self
-                .fields
-                .iter()
-                .zip(&output.fields)
-                .all(|(old, new)| *old.name == *new.name && old.kind == v0_1::to_kind(new.kind));
-        if !same {
-            let field = |f: &v0_1::OutputField| Field { name: f.name.as_str().into(), kind: v0_1::to_kind(f.kind) };
-            self.fields = output.fields.iter().map(field).collect();
-        }
+    /// The output as a batch whose arena is the input's with what was made behind it. `places` says which input
+    /// event each came from; without it, all are one to one.
+    fn adopt(&mut self, output: Output, input: &mut Batch, places: Option<&[u32]>) -> Batch {
+        self.remember_fields(&output.fields);
+        let events = output.rows.len();
         let mut arena = std::mem::take(&mut input.arena);
         arena.extend_from_slice(&output.made);
-        let times = match (output.times.is_empty(), places.is_empty()) {
-            (false, _) => output.times,
-            (true, true) => {
-                let mut times = std::mem::take(&mut input.times);
-                times.truncate(output.rows.len());
-                times
+        let times = match places {
+            _ if !output.times.is_empty() => output.times,
+            _ if input.times.is_empty() => Vec::new(),
+            Some(places) => places.iter().map(|place| input.time(*place as usize)).collect(),
+            None => input.times[..events].to_vec(),
+        };
+        let origins = match places {
+            _ if !output.origins.is_empty() => {
+                let compose = |pair: &[u32]| Origin {
+                    first: input.origin(pair[0] as usize).first,
+                    end: input.origin(pair[1] as usize - 1).end,
+                };
+                output.origins.chunks_exact(2).map(compose).collect()
             }
-            (true, false) if input.times.is_empty() => Vec::new(),
-            (true, false) => places.iter().map(|place| input.time(*place as usize)).collect(),
+            Some(places) => places.iter().map(|place| input.origin(*place as usize)).collect(),
+            None if input.origins.is_empty() => Vec::new(),
+            None => input.origins[..events].to_vec(),
         };
-        let origins = if !output.origins.is_empty() {
-            let compose = |pair: &[u32]| Origin {
-                first: input.origin(pair[0] as usize).first,
-                end: input.origin(pair[1] as usize - 1).end,
-            };
-            output.origins.chunks_exact(2).map(compose).collect()
-        } else if places.is_empty() {
-            let mut origins = input.origins.clone();
-            origins.truncate(output.rows.len());
-            origins
-        } else {
-            places.iter().map(|place| input.origin(*place as usize)).collect()
-        };
-        let made = Batch {
+        Batch {
             tags: input.tags.clone(),
             arena,
             fields: self.fields.clone(),
@@ -321,9 +278,28 @@ impl Stage {
             origins,
             first: input.first,
             marks: Vec::new(),
-        };
-        (made, input)
+        }
     }
+
+    /// Plugins name the same fields batch after batch: their names are made once.
+    fn remember_fields(&mut self, fields: &[v0_1::OutputField]) {
+        let is_same =
+            |(old, new): (&Field, &v0_1::OutputField)| *old.name == *new.name && old.kind == v0_1::to_kind(new.kind);
+        if self.fields.len() != fields.len() || !self.fields.iter().zip(fields).all(is_same) {
+            let field = |f: &v0_1::OutputField| Field { name: f.name.as_str().into(), kind: v0_1::to_kind(f.kind) };
+            self.fields = fields.iter().map(field).collect();
+        }
+    }
+}
+
+/// What a plugin made of a batch.
+struct Made {
+    /// Its events, in an arena that continues the input's.
+    batch: Batch,
+    /// The input's events that go on unchanged, in order.
+    asides: Vec<Aside>,
+    /// For each event made, the first input event that it came from; none where all are one to one.
+    places: Option<Vec<u32>>,
 }
 
 /// For each output event, the first input event that it came from.

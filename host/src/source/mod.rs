@@ -89,6 +89,8 @@ pub struct Source {
     is_watched: bool,
     /// Incremented for each file, and each time that one is begun anew.
     next_key: u64,
+    /// Lives that are over, until somebody asks.
+    ended: Vec<u64>,
     /// What happened.
     pub counts: Counts,
 }
@@ -131,6 +133,7 @@ impl Source {
             is_first_scan: true,
             is_watched: false,
             next_key: 0,
+            ended: Vec::new(),
             counts: Counts::default(),
         })
     }
@@ -176,6 +179,12 @@ impl Source {
                 None
             }
         }
+    }
+
+    /// A life of a file that is over, of which nothing more will be read: the file was let go, or begun anew. Each is
+    /// given once.
+    pub fn take_ended(&mut self) -> Option<u64> {
+        self.ended.pop()
     }
 
     /// How many files are open.
@@ -230,7 +239,11 @@ impl Source {
                 tracked.queued = true;
                 self.queue.push_back(*id);
             }
-            tracked.queued || now - since < LINGER
+            let stays = tracked.queued || now - since < LINGER;
+            if !stays {
+                self.ended.push(tracked.reader.key());
+            }
+            stays
         });
         self.is_first_scan = false;
     }
@@ -266,6 +279,7 @@ impl Source {
         let Some(tracked) = self.files.get_mut(&id) else { return };
         tracing::info!(file = %tracked.reader.path().display(), "truncated: reading it from its beginning");
         self.counts.truncations += 1;
+        self.ended.push(tracked.reader.key());
         tracked.reader.begin_anew(key);
     }
 

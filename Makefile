@@ -1,0 +1,34 @@
+# The commands of this project. Each does its own set-up; all need a Rust toolchain, and `make bench` rsyslog.
+
+# One profile for everything: wasmtime is built once.
+CARGO ?= cargo
+WEIR := target/release/weir
+PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
+
+.PHONY: demo test lint bench build plugins fmt clean
+
+demo: plugins ## the main job on generated logs, explained as it goes
+	$(WEIR) demo --plugin-dir target/plugins
+
+test: plugins ## all tests
+	$(CARGO) test --release --workspace
+
+lint: ## formatting, clippy without warnings, licences and advisories where they can be checked
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+
+bench: plugins ## speed beside rsyslog, with exact outputs
+	$(CARGO) build --release -p weir --example bench
+	target/release/examples/bench --install $(BENCH_ARGS)
+
+build:
+	$(CARGO) build --release -p weir
+
+plugins: build ## the plugins that weir ships, and those that test it, as components in target/plugins
+	$(WEIR) plugin build $(dir $(PLUGINS)) --out target/plugins
+
+fmt:
+	$(CARGO) fmt --all
+
+clean:
+	$(CARGO) clean

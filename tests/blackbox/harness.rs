@@ -1,0 +1,425 @@
+//! A directory to work in, the agent in it, waiting for conditions, and reading what came out.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+use weir::checkpoint::Checkpoint;
+
+/// Nothing here takes nearly as long on an idle machine.
+const DEADLINE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
+
+/// The plugins that tests use, compiled once.
+const PLUGINS: [&str; 5] = ["nginx", "json", "delimiter", "regex", "weir-evil"];
+
+/// Tests that measure hold it alone, all others together.
+static QUIET: RwLock<()> = RwLock::new(());
+
+/// What keeps tests that measure and others apart.
+enum Turn {
+    Shared(#[allow(dead_code)] RwLockReadGuard<'static, ()>),
+    Alone(#[allow(dead_code)] RwLockWriteGuard<'static, ()>),
+}
+
+/// A directory with a configuration, logs, and what weir makes of them; gone when it is dropped.
+pub struct Site {
+    dir: TempDir,
+    _turn: Turn,
+}
+
+impl Site {
+    /// An empty directory, for a test that may run beside others.
+    pub fn new() -> Site {
+        Site::with(Turn::Shared(QUIET.read().unwrap_or_else(|e| e.into_inner())))
+    }
+
+    /// An empty directory, for a test that measures: no other runs until it is dropped.
+    pub fn alone() -> Site {
+        Site::with(Turn::Alone(QUIET.write().unwrap_or_else(|e| e.into_inner())))
+    }
+
+    fn with(turn: Turn) -> Site {
+        // Beside the cache, so that it can be linked to.
+        let dir = tempfile::Builder::new().prefix("weir-test-").tempdir_in(cache_home()).unwrap();
+        let site = Site { dir, _turn: turn };
+        fs::create_dir(site.path("logs")).unwrap();
+        site.share_compiled_plugins();
+        site
+    }
+
+    /// Links what is compiled already into the agent's cache: compiling is slow, and tested once.
+    fn share_compiled_plugins(&self) {
+        let cache = self.path("data/cache");
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&cache).unwrap();
+        for file in fs::read_dir(compiled_plugins()).unwrap().map(Result::unwrap) {
+            if file.path().extension() == Some(OsStr::new("cwasm")) {
+                fs::hard_link(file.path(), cache.join(file.file_name())).unwrap();
+            }
+        }
+    }
+
+    /// The absolute path of something in the directory.
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a whole file, with its directories.
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Appends to a file, which is made if need be.
+    pub fn append(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        let mut file = OpenOptions::new().append(true).create(true).open(self.path(name)).unwrap();
+        file.write_all(bytes.as_ref()).unwrap();
+    }
+
+    /// Writes `weir.yaml` with these logstores (the items of the list, as YAML). They may use the sinks `out`, files
+    /// that [`Site::events`] reads, and `screen`, standard output.
+    pub fn config(&self, logstores: &str) {
+        let header = format!("data_dir: data\nplugin_dirs: [{:?}, plugins]\nlogstores:\n", plugins());
+        let sinks = "sinks:\n  out: { type: file, path: \"out/{project}/{logstore}.ndjson\" }\n  screen: { type: stdout }\n";
+        self.write("weir.yaml", format!("{header}{}\n{sinks}", logstores.trim_end()));
+    }
+
+    /// A command of weir in this directory, with no settings from outside.
+    pub fn weir<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(binary());
+        self.prepare(&mut command);
+        command.args(args);
+        command
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        for name in ["RUST_LOG", "WEIR_CONFIG", "WEIR_MACHINE_GROUP"] {
+            command.env_remove(name);
+        }
+        command
+            .current_dir(self.dir.path())
+            .env("XDG_CACHE_HOME", cache_home())
+            .env("WEIR_PLUGIN_DIR", plugins())
+            .stdin(Stdio::null());
+    }
+
+    /// Runs a command of weir to its end.
+    pub fn output<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Done {
+        done(self.weir(args).output().unwrap())
+    }
+
+    /// Runs a command of weir with that standard input. It may stop reading early.
+    pub fn pipe<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>, input: &[u8]) -> Done {
+        let mut command = self.weir(args);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || stdin.write_all(input));
+            done(child.wait_with_output().unwrap())
+        })
+    }
+
+    /// Runs the agent with `--until-idle` and more arguments, to its end.
+    pub fn run_with(&self, args: &[&str]) -> Ran {
+        let _ = fs::remove_file(self.path("summary.json"));
+        let fixed = ["run", "-c", "weir.yaml", "--summary", "summary.json", "--until-idle"];
+        self.ran(self.output(fixed.iter().chain(args)))
+    }
+
+    /// Runs the agent until all that is there is settled. It exits with 0.
+    pub fn run(&self) -> Ran {
+        let ran = self.run_with(&[]);
+        ran.assert_code(0);
+        ran.assert_settled();
+        ran
+    }
+
+    /// Starts an agent that follows.
+    pub fn start(&self) -> Agent<'_> {
+        self.start_by(Command::new(binary()))
+    }
+
+    /// Starts an agent that follows, by a command to which only weir's arguments are missing.
+    pub fn start_by(&self, mut command: Command) -> Agent<'_> {
+        let _ = fs::remove_file(self.path("summary.json"));
+        self.prepare(&mut command);
+        command.args(["run", "-c", "weir.yaml", "--summary", "summary.json"]);
+        let file = |name: &str| File::create(self.path(name)).unwrap();
+        let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
+        Agent { site: self, child }
+    }
+
+    fn ran(&self, done: Done) -> Ran {
+        let summary = fs::read(self.path("summary.json")).ok();
+        let summary: BTreeMap<String, Accounts> =
+            summary.map(|json| serde_json::from_slice(&json).unwrap()).unwrap_or_default();
+        for (name, accounts) in &summary {
+            let [read, delivered, dropped, in_flight] =
+                ["read", "delivered", "dropped", "in_flight"].map(|count| accounts[count]);
+            assert_eq!(read, delivered + dropped + in_flight, "the accounts of {name}: {accounts:?}");
+            assert!(accounts["kept_raw"] <= delivered, "the accounts of {name}: {accounts:?}");
+        }
+        Ran { done, summary }
+    }
+
+    /// What the sink `out` has of a logstore, as bytes; none if there is no file.
+    pub fn ndjson(&self, logstore: &str) -> Vec<u8> {
+        fs::read(self.path(format!("out/{logstore}.ndjson"))).unwrap_or_default()
+    }
+
+    /// The events that the sink `out` has of a logstore, in their order. Each must be whole.
+    pub fn events(&self, logstore: &str) -> Vec<Value> {
+        parse(&self.ndjson(logstore))
+    }
+
+    /// The field `content` of each event.
+    pub fn contents(&self, logstore: &str) -> Vec<String> {
+        contents(&self.events(logstore))
+    }
+
+    /// The settled offsets of a logstore's files, by their paths. The agent must not run.
+    pub fn settled(&self, logstore: &str) -> BTreeMap<PathBuf, u64> {
+        let checkpoint = Checkpoint::open(&self.path("data/checkpoint.redb")).unwrap();
+        let positions = checkpoint.load(logstore).unwrap();
+        positions.into_values().map(|position| (position.path.into(), position.offset)).collect()
+    }
+}
+
+/// What an agent counted for one logstore, by name.
+pub type Accounts = BTreeMap<String, u64>;
+
+/// A command that has ended.
+#[derive(Debug)]
+pub struct Done {
+    pub status: ExitStatus,
+    pub stdout: Vec<u8>,
+    pub stderr: String,
+}
+
+impl Done {
+    /// Panics, with what it said, if it did not exit with that code.
+    #[track_caller]
+    pub fn assert_code(&self, code: i32) {
+        assert_eq!(self.status.code(), Some(code), "{}; it said:\n{}", self.status, self.stderr);
+    }
+
+    /// Panics if standard error does not have the text.
+    #[track_caller]
+    pub fn assert_says(&self, text: &str) {
+        assert!(self.stderr.contains(text), "it did not say {text:?}, but:\n{}", self.stderr);
+    }
+
+    /// Standard output, which is text.
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.stdout).unwrap()
+    }
+}
+
+/// An agent that has ended, and its accounts by logstore, which keep the conservation law.
+#[derive(Debug)]
+pub struct Ran {
+    pub done: Done,
+    pub summary: BTreeMap<String, Accounts>,
+}
+
+impl std::ops::Deref for Ran {
+    type Target = Done;
+
+    fn deref(&self) -> &Done {
+        &self.done
+    }
+}
+
+impl Ran {
+    /// Panics if an event of any logstore is in flight.
+    #[track_caller]
+    pub fn assert_settled(&self) {
+        for (name, accounts) in &self.summary {
+            assert_eq!(accounts["in_flight"], 0, "the accounts of {name}: {accounts:?}");
+        }
+    }
+
+    /// Panics if a logstore's events read, delivered, raw among these, and dropped are not so many.
+    #[track_caller]
+    pub fn assert_counts(&self, logstore: &str, [read, delivered, kept_raw, dropped]: [u64; 4]) {
+        let accounts = self.summary.get(logstore).unwrap_or_else(|| panic!("no accounts of {logstore}: {self:?}"));
+        let counts = ["read", "delivered", "kept_raw", "dropped"].map(|count| accounts[count]);
+        assert_eq!(counts, [read, delivered, kept_raw, dropped], "[read, delivered, kept_raw, dropped] of {logstore}");
+    }
+}
+
+/// An agent that runs. Dropped, it is killed.
+pub struct Agent<'a> {
+    site: &'a Site,
+    child: Child,
+}
+
+impl Agent<'_> {
+    /// Waits until something is so. Panics if the agent ends before, or if it takes too long.
+    #[track_caller]
+    pub fn wait(&mut self, what: &str, mut is_so: impl FnMut(&Site) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self.site) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the agent ended with {status} before {what}; it said:\n{}", self.stderr());
+            }
+            assert!(begun.elapsed() < DEADLINE, "no {what} after {DEADLINE:?}; the agent said:\n{}", self.stderr());
+            thread::sleep(POLL);
+        }
+    }
+
+    /// Waits until the sink `out` has so many lines of a logstore, or more.
+    #[track_caller]
+    pub fn wait_for_lines(&mut self, logstore: &str, count: usize) {
+        let what = format!("{count} lines of {logstore}");
+        self.wait(&what, |site| site.ndjson(logstore).iter().filter(|b| **b == b'\n').count() >= count);
+    }
+
+    /// Waits until the agent has said a text on standard error.
+    #[track_caller]
+    pub fn wait_to_say(&mut self, text: &str) {
+        let what = format!("{text:?} on standard error");
+        self.wait(&what, |site| fs::read_to_string(site.path("stderr")).unwrap().contains(text));
+    }
+
+    /// What the agent has said so far.
+    pub fn stderr(&self) -> String {
+        fs::read_to_string(self.site.path("stderr")).unwrap()
+    }
+
+    /// The number of the agent's process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the agent to stop, and waits until it has. It exits with 0.
+    #[track_caller]
+    pub fn stop(mut self) -> Ran {
+        self.signal(Signal::TERM);
+        let status = self.wait_for_end();
+        let stdout = fs::read(self.site.path("stdout")).unwrap();
+        let ran = self.site.ran(Done { status, stdout, stderr: self.stderr() });
+        ran.assert_code(0);
+        ran
+    }
+
+    /// Ends the agent at once, wherever it is.
+    pub fn kill(mut self) {
+        self.signal(Signal::KILL);
+        self.wait_for_end();
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    fn wait_for_end(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(begun.elapsed() < DEADLINE, "it does not stop; it said:\n{}", self.stderr());
+            thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// NDJSON as values. Panics if a line is not whole.
+pub fn parse(ndjson: &[u8]) -> Vec<Value> {
+    let text = std::str::from_utf8(ndjson).expect("NDJSON is UTF-8");
+    assert!(text.is_empty() || text.ends_with('\n'), "the last line has no end");
+    let line = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+    text.lines().map(line).collect()
+}
+
+/// The field `content` of each event.
+pub fn contents(events: &[Value]) -> Vec<String> {
+    let content = |event: &Value| event["content"].as_str().unwrap_or_else(|| panic!("no content: {event}")).to_owned();
+    events.iter().map(content).collect()
+}
+
+/// Lines `from`, `from + 1`, … as text.
+pub fn numbers(range: std::ops::Range<u64>) -> String {
+    range.map(|number| format!("{number}\n")).collect()
+}
+
+/// The same as [`numbers`], as what comes out.
+pub fn numbered(range: std::ops::Range<u64>) -> Vec<String> {
+    range.map(|number| number.to_string()).collect()
+}
+
+/// nginx's log lines, always the same.
+pub fn access_log(count: u64) -> Vec<u8> {
+    let mut generator = weir::mock::Generator::new(weir::mock::LogType::Nginx, 1);
+    let mut log = Vec::new();
+    (0..count).for_each(|_| generator.next(&mut log));
+    log
+}
+
+/// The repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The binary under test.
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_weir"))
+}
+
+/// The directory with the plugins.
+pub fn plugins() -> &'static Path {
+    static PLUGIN_DIR: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN_DIR.get_or_init(|| {
+        let dir = std::env::var_os("WEIR_TEST_PLUGINS").map(PathBuf::from);
+        let dir = dir.unwrap_or_else(|| cache_home().with_file_name("plugins"));
+        for name in PLUGINS {
+            let path = dir.join(format!("{name}.wasm"));
+            assert!(path.is_file(), "there is no {}: run `make plugins` first", path.display());
+        }
+        dir
+    })
+}
+
+/// Where commands without a `data_dir` keep what they compile: `target/tmp`.
+fn cache_home() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// The directory where all plugins are, compiled.
+fn compiled_plugins() -> PathBuf {
+    static COMPILED: OnceLock<()> = OnceLock::new();
+    COMPILED.get_or_init(|| {
+        for name in PLUGINS {
+            // It need not accept the settings to be compiled.
+            let mut command = Command::new(binary());
+            command.args(["pipe", "--plugin", name]).env("XDG_CACHE_HOME", cache_home());
+            command.env("WEIR_PLUGIN_DIR", plugins()).stdin(Stdio::null()).output().unwrap();
+        }
+    });
+    cache_home().join("weir")
+}
+
+fn done(output: Output) -> Done {
+    let Output { status, stdout, stderr } = output;
+    Done { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+}
