@@ -168,14 +168,14 @@ impl Agent {
 
 /// Loads plugins, each once.
 pub struct Plugins<'a> {
-    sandbox: Arc<Sandbox>,
+    sandbox: Sandbox,
     dirs: &'a [PathBuf],
     loaded: BTreeMap<PathBuf, Arc<crate::sandbox::Plugin>>,
 }
 
 impl<'a> Plugins<'a> {
     /// Looks for plugins in these directories.
-    pub fn new(sandbox: Arc<Sandbox>, dirs: &'a [PathBuf]) -> Self {
+    pub fn new(sandbox: Sandbox, dirs: &'a [PathBuf]) -> Self {
         Plugins { sandbox, dirs, loaded: BTreeMap::new() }
     }
 
@@ -271,7 +271,7 @@ fn checkpoint_writer(checkpoint: &Arc<Checkpoint>) -> Result<(mpsc::Sender<()>, 
     Ok((stop, thread.context("starting the thread of the checkpoint")?))
 }
 
-/// Where a command keeps what it compiles, if it isn't the agent.
-pub fn sandbox_for_tools(cache: &Path) -> Result<Arc<Sandbox>> {
+/// A sandbox for a command that isn't the agent, which keeps what it compiles in that directory.
+pub fn sandbox_for_tools(cache: &Path) -> Result<Sandbox> {
     Sandbox::new(Compiler::new(cache)?)
 }

@@ -203,8 +203,7 @@ mod tests {
             schedule.add(number, Box::new(Scripted { name, script: script.into(), log: log.clone() }));
         }
         schedule.work(&mut ());
-        let log = log.lock().unwrap().clone();
-        log
+        std::mem::take(&mut log.lock().unwrap())
     }
 
     #[test]

@@ -14,7 +14,8 @@ pub struct Aside {
 
 /// What a plugin made of `input`, with the events that it did not make anything of in their places.
 ///
-/// `places` has, for each event made, the index of the first input event that it came from, and may have more. Both `places` and `asides` increase; no place is that of an aside. `made`'s arena continues the input's.
+/// `places` has, for each event made, the index of the first input event that it came from, and may have more. It
+/// never decreases, `asides` increase, and no place is that of an aside. `made`'s arena continues the input's.
 pub fn merge(input: &Batch, made: Batch, places: &[u32], asides: &[Aside]) -> Batch {
     let fields_before = made.fields.len() as u32;
     let mut out = Batch { tags: made.tags.clone(), ..Batch::default() };
@@ -32,9 +33,9 @@ pub fn merge(input: &Batch, made: Batch, places: &[u32], asides: &[Aside]) -> Ba
         }
     };
     let mut asides = asides.iter().peekable();
-    for event in 0..=made.len() {
-        let place = if event < made.len() { places[event] } else { u32::MAX };
-        while let Some(aside) = asides.next_if(|aside| aside.event < place) {
+    let ends = places.iter().take(made.len()).chain([&u32::MAX]);
+    for (event, place) in ends.enumerate() {
+        while let Some(aside) = asides.next_if(|aside| aside.event < *place) {
             let index = aside.event as usize;
             for cell in input.event(index).chunks_exact(CELL) {
                 out.cells.extend_from_slice(&[cell[0] + fields_before, cell[1], cell[2]]);

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use super::Plugin;
 use super::api::v0_1::{self, Output};
-use super::instance::{Fault, Instance, cut};
+use super::guest::cut;
+use super::instance::{Fault, Instance};
 use super::limits::Limits;
 use super::output::{self, Numbers, Violation};
 use crate::event::{Aside, Batch, Field, Origin, merge};

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
 
 use anyhow::Result;
-use wasmtime::{ResourceLimiter, Store, Trap, WasmBacktrace};
+use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::api::v0_1;
+use super::guest::{Guest, cut};
 use super::limits::{Limits, RECYCLE_PERCENT};
 use super::{Plugin, output::Violation};
 use crate::event::Batch;
@@ -71,7 +71,7 @@ impl fmt::Display for Fault {
 impl Instance {
     /// Makes an instance and gives it its settings. The error is for the settings' author.
     pub fn new(plugin: &Plugin, settings: &str, limits: &Limits) -> Result<Self> {
-        let mut store = Store::new(&plugin.engine.engine, Guest::new(plugin.name(), limits));
+        let mut store = Store::new(&plugin.engine, Guest::new(plugin.name(), limits));
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.output_bytes);
         store.set_fuel(limits.configure_fuel)?;
@@ -144,103 +144,4 @@ fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     });
     let of_panic = |name: &String| ["std::", "core::", "__rust", "_rust", "abort"].iter().any(|p| name.contains(p));
     names.skip_while(of_panic).collect()
-}
-
-/// What a store holds of the guest: its limits, and what it has said and counted.
-pub struct Guest {
-    name: String,
-    limits: Limits,
-    memory: usize,
-    refused_memory: bool,
-    counters: BTreeMap<String, u64>,
-    last_error: Option<String>,
-    /// Log lines that may be passed on now, and since when they have been saved up.
-    lines: f64,
-    since: Instant,
-    unsaid: u64,
-}
-
-impl Guest {
-    fn new(name: &str, limits: &Limits) -> Self {
-        Guest {
-            name: name.to_owned(),
-            limits: *limits,
-            memory: 0,
-            refused_memory: false,
-            counters: BTreeMap::new(),
-            last_error: None,
-            lines: f64::from(limits.log_lines_per_second),
-            since: Instant::now(),
-            unsaid: 0,
-        }
-    }
-
-    /// Passes a line on, under the plugin's name, escaped, cut, and limited in rate.
-    pub(super) fn log(&mut self, level: tracing::Level, message: &str) {
-        let message: String = cut(message, self.limits.log_line).escape_debug().collect();
-        let message = message.replace("\\\"", "\"").replace("\\'", "'");
-        if level == tracing::Level::ERROR {
-            self.last_error = Some(message.clone());
-        }
-        let rate = f64::from(self.limits.log_lines_per_second);
-        let now = Instant::now();
-        self.lines = (self.lines + rate * (now - self.since).as_secs_f64()).min(2.0 * rate);
-        self.since = now;
-        if self.lines < 1.0 {
-            self.unsaid += 1;
-            return;
-        }
-        self.lines -= 1.0;
-        let (plugin, unsaid) = (&self.name, std::mem::take(&mut self.unsaid));
-        match level {
-            tracing::Level::ERROR => tracing::error!(target: "plugin", plugin, unsaid, "{message}"),
-            tracing::Level::WARN => tracing::warn!(target: "plugin", plugin, unsaid, "{message}"),
-            tracing::Level::INFO => tracing::info!(target: "plugin", plugin, unsaid, "{message}"),
-            _ => tracing::debug!(target: "plugin", plugin, unsaid, "{message}"),
-        }
-    }
-
-    /// Adds to a counter; those beyond the limit count as `other`.
-    pub(super) fn count(&mut self, name: &str, amount: u64) {
-        let fits = self.counters.len() < self.limits.counters && name.len() <= self.limits.field_name;
-        let name = if fits || self.counters.contains_key(name) { name } else { "other" };
-        match self.counters.get_mut(name) {
-            Some(count) => *count = count.saturating_add(amount),
-            None => drop(self.counters.insert(name.to_owned(), amount)),
-        }
-    }
-}
-
-impl ResourceLimiter for Guest {
-    fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        // Growth of any memory counts into one sum, so that many small memories are no way around.
-        let sum = self.memory + (desired - current);
-        let fits = sum <= self.limits.memory;
-        self.refused_memory |= !fits;
-        if fits {
-            self.memory = sum;
-        }
-        Ok(fits)
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= self.limits.table_elements)
-    }
-
-    fn instances(&self) -> usize {
-        self.limits.instances
-    }
-
-    fn tables(&self) -> usize {
-        self.limits.instances
-    }
-
-    fn memories(&self) -> usize {
-        self.limits.instances
-    }
-}
-
-/// At most so many bytes of a text, cut between characters.
-pub fn cut(text: &str, most: usize) -> String {
-    text[..text.floor_char_boundary(most)].to_owned()
 }

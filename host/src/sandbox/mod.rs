@@ -14,17 +14,49 @@ pub mod api;
 pub mod chain;
 pub mod compile;
 pub mod engine;
+pub mod guest;
 pub mod instance;
 pub mod limits;
 pub mod output;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use wasmtime::Engine;
+
+use admission::Admitted;
+use api::v0_1;
+use compile::Compiler;
 
 pub use admission::Metadata;
 pub use chain::{Chain, Held, Stage};
-pub use engine::Sandbox;
 pub use limits::Limits;
+
+/// The engine, the host functions, and the compiler with its cache.
+pub struct Sandbox {
+    engine: Engine,
+    linker: v0_1::HostLinker,
+    compiler: Compiler,
+}
+
+impl Sandbox {
+    /// A sandbox whose plugins are metered.
+    pub fn new(compiler: Compiler) -> Result<Self> {
+        let engine = engine::engine()?;
+        let linker = v0_1::linker(&engine)?;
+        Ok(Sandbox { engine, linker, compiler })
+    }
+
+    /// Admits, compiles and links the plugin in a file.
+    pub fn load(&self, path: &Path) -> Result<Arc<Plugin>> {
+        let Admitted { bytes, digest, metadata } = admission::admit_file(path)?;
+        let describe = || format!("plugin {}", path.display());
+        let component = self.compiler.compile(&self.engine, &bytes, &digest).with_context(describe)?;
+        let ready = v0_1::link(&self.linker, &component).with_context(describe)?;
+        Ok(Arc::new(Plugin { metadata, path: path.to_owned(), digest, ready, engine: self.engine.clone() }))
+    }
+}
 
 /// A plugin that has been admitted and compiled, ready to be instantiated.
 pub struct Plugin {
@@ -35,8 +67,8 @@ pub struct Plugin {
     /// SHA-256 of the `.wasm`, in hex.
     pub digest: String,
     /// Compiled, with its imports resolved.
-    ready: api::v0_1::Ready,
-    engine: Arc<engine::Sandbox>,
+    ready: v0_1::Ready,
+    engine: Engine,
 }
 
 impl Plugin {

@@ -62,7 +62,7 @@ pub fn check(n: &Numbers) -> Result<(), Violation> {
 }
 
 fn check_rows(n: &Numbers) -> Result<(), Violation> {
-    ensure!(n.cells.len() % CELL == 0, "{} numbers of cells, which is not three a cell", n.cells.len());
+    ensure!(n.cells.len().is_multiple_of(CELL), "{} numbers of cells, which is not three a cell", n.cells.len());
     let mut last = 0;
     for (event, end) in n.rows.iter().enumerate() {
         ensure!(*end >= last, "the row of event {event} ends at cell {end}, before it starts at {last}");
@@ -98,7 +98,7 @@ fn check_cells(n: &Numbers) -> Result<(), Violation> {
 }
 
 fn check_failed(n: &Numbers) -> Result<(), Violation> {
-    ensure!(n.failed.len() % 2 == 0, "{} numbers of failed events, which is not two an event", n.failed.len());
+    ensure!(n.failed.len().is_multiple_of(2), "{} numbers of failed events, which is not two an event", n.failed.len());
     let open = n.inputs - n.held as usize;
     let mut next = 0;
     for pair in n.failed.chunks_exact(2) {

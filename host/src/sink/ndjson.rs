@@ -231,8 +231,7 @@ impl Line {
     /// Copies block by block as long as nothing has to be escaped.
     #[inline(always)]
     fn put_utf8(&mut self, bytes: &[u8], mut at: usize, end: usize) {
-        loop {
-            let Some(block) = bytes.get(at..at + BLOCK) else { break };
+        while let Some(block) = bytes.get(at..at + BLOCK) {
             let block: &[u8; BLOCK] = block.try_into().expect("a block has its length");
             self.room[self.len..][..BLOCK].copy_from_slice(block);
             let clean = escapes(block).trailing_zeros() as usize;

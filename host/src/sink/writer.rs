@@ -146,7 +146,7 @@ mod tests {
     impl Output for Narrow {
         fn write(&mut self, _: &Target, bytes: &[u8]) -> io::Result<usize> {
             self.calls += 1;
-            if self.is_full || self.calls % 2 == 0 {
+            if self.is_full || self.calls.is_multiple_of(2) {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             let count = bytes.len().min(3);

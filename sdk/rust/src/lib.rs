@@ -132,7 +132,7 @@ macro_rules! export {
             };
             #[used]
             #[unsafe(link_section = "weir:plugin")]
-            static SECTION: [u8; METADATA.len()] = METADATA.to_json();
+            static SECTION: [u8; METADATA.json_len()] = METADATA.to_json();
         };
     };
 }

@@ -143,13 +143,13 @@ pub struct Metadata {
 
 impl Metadata {
     /// Bytes of the JSON text.
-    pub const fn len(&self) -> usize {
+    pub const fn json_len(&self) -> usize {
         let mut out = Writer::<0> { bytes: [], len: 0 };
         self.write(&mut out);
         out.len
     }
 
-    /// The JSON text; `N` is its length, see [`Metadata::len`].
+    /// The JSON text; `N` is its length, see [`Metadata::json_len`].
     pub const fn to_json<const N: usize>(&self) -> [u8; N] {
         let mut out = Writer { bytes: [0; N], len: 0 };
         self.write(&mut out);
@@ -289,7 +289,7 @@ mod tests {
     fn the_schema_is_json_with_docs_and_required_fields() {
         const META: Metadata =
             Metadata { name: "example", version: "1.2.3", description: "a \"thing\"", settings: &Example::SCHEMA };
-        let json: serde_json::Value = serde_json::from_slice(&META.to_json::<{ META.len() }>()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&META.to_json::<{ META.json_len() }>()).unwrap();
         assert_eq!(
             json,
             serde_json::json!({

@@ -5,7 +5,7 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Engine, Store};
 
 use crate::event::{Batch, Kind};
-use crate::sandbox::instance::Guest;
+use crate::sandbox::guest::Guest;
 
 mod bindings {
     wasmtime::component::bindgen!({
