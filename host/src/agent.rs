@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config, ConfigErrors, Logstore, Place, Problem};
@@ -162,7 +162,11 @@ impl Agent {
             drop(stop);
             let _ = thread.join();
         }
-        self.checkpoint.flush()
+        self.checkpoint.flush()?;
+        match self.schedule.broken() {
+            0 => Ok(()),
+            broken => bail!("{broken} logstores ended by a mistake in weir; the log above says where"),
+        }
     }
 }
 

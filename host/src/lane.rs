@@ -216,6 +216,8 @@ impl Lane {
         let read = chunk.batch.len() as u64;
         let end = chunk.batch.first + read;
         let batch = std::mem::take(&mut chunk.batch);
+        // What numbers of events are counted from when their offsets are asked for.
+        chunk.batch.first = batch.first;
         let fields = batch.fields.clone();
         let before = self.tap.is_some().then(|| batch.clone());
 

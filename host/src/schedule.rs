@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -39,7 +40,8 @@ struct State<S> {
     timers: BinaryHeap<Reverse<(Instant, usize)>>,
     /// Lanes that are not done.
     open: usize,
-    /// A worker that has waited for a timer is looking after the others' timers too.
+    /// Lanes that ended by a panic.
+    broken: usize,
     closed: bool,
 }
 
@@ -51,11 +53,17 @@ struct Slot<S> {
     timer: Option<Instant>,
 }
 
-impl<S> Schedule<S> {
+impl<S: Default> Schedule<S> {
     /// No lanes yet.
     pub fn new() -> Arc<Self> {
-        let state =
-            State { slots: Vec::new(), ready: VecDeque::new(), timers: BinaryHeap::new(), open: 0, closed: false };
+        let state = State {
+            slots: Vec::new(),
+            ready: VecDeque::new(),
+            timers: BinaryHeap::new(),
+            open: 0,
+            broken: 0,
+            closed: false,
+        };
         Arc::new(Schedule { state: Mutex::new(state), changed: Condvar::new() })
     }
 
@@ -85,6 +93,11 @@ impl<S> Schedule<S> {
                 self.changed.notify_one();
             }
         }
+    }
+
+    /// How many lanes ended by a panic: a mistake in weir, which must not be taken for a good end.
+    pub fn broken(&self) -> usize {
+        self.lock().broken
     }
 
     /// Wakes all.
@@ -119,8 +132,15 @@ impl<S> Schedule<S> {
             if more {
                 self.changed.notify_one();
             }
-            let turn = lane.turn(scratch);
+            let turn = catch_unwind(AssertUnwindSafe(|| lane.turn(scratch)));
             state = self.lock();
+            let Ok(turn) = turn else {
+                // The panic has been told of. One lane ends, and the others go on.
+                state.open -= 1;
+                state.broken += 1;
+                *scratch = S::default();
+                continue;
+            };
             state.put_back(number, lane, turn);
         }
     }
@@ -240,6 +260,24 @@ mod tests {
         let mut turns = 0;
         schedule.work(&mut turns);
         assert_eq!(turns, 3);
+    }
+
+    #[test]
+    fn a_lane_that_panics_ends_alone() {
+        struct Panics;
+        impl TakeTurn<()> for Panics {
+            fn turn(&mut self, _: &mut ()) -> Turn {
+                panic!("this is part of a test");
+            }
+        }
+        let schedule = Schedule::new();
+        let log = Arc::new(Mutex::new(String::new()));
+        let number = schedule.reserve();
+        schedule.add(number, Box::new(Panics));
+        let number = schedule.reserve();
+        schedule.add(number, Box::new(Scripted { name: 'b', script: [Turn::More].into(), log: log.clone() }));
+        schedule.work(&mut ());
+        assert_eq!((log.lock().unwrap().as_str(), schedule.broken()), ("bb", 1));
     }
 
     #[test]

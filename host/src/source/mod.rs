@@ -212,8 +212,14 @@ impl Source {
     fn scan(&mut self, now: Instant) {
         self.next_scan = now + self.settings.poll_interval;
         let found = self.discovery.scan();
-        if !self.is_watched && self.discovery.is_open() {
-            self.is_watched = self.watch.add(self.discovery.watched_root(), &self.news);
+        match self.discovery.is_open() {
+            true if !self.is_watched => {
+                self.watch.add(self.discovery.watched_root(), &self.news);
+                self.is_watched = true;
+            }
+            // When it appears again, it is another directory.
+            false => self.is_watched = false,
+            true => {}
         }
         self.paths.clear();
         for file in found {
@@ -222,7 +228,7 @@ impl Source {
                 Some(tracked) => {
                     tracked.missing_since = None;
                     tracked.reader.rename(&self.settings.root, &file.path, &self.host);
-                    if tracked.reader.offset() != file.len {
+                    if tracked.reader.seen() != file.len {
                         enqueue(&mut self.files, &mut self.queue, file.id);
                     }
                 }
@@ -234,10 +240,15 @@ impl Source {
             if present.contains(id) {
                 return true;
             }
-            let since = *tracked.missing_since.get_or_insert(now);
-            if !tracked.queued && !tracked.reader.is_at_end() {
-                tracked.queued = true;
-                self.queue.push_back(*id);
+            let mut since = *tracked.missing_since.get_or_insert(now);
+            if tracked.reader.has_more() {
+                // Whoever had it open goes on writing to it.
+                since = now;
+                tracked.missing_since = Some(now);
+                if !tracked.queued {
+                    tracked.queued = true;
+                    self.queue.push_back(*id);
+                }
             }
             let stays = tracked.queued || now - since < LINGER;
             if !stays {

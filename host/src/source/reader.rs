@@ -71,7 +71,8 @@ pub struct Reader {
     next_event: u64,
     /// Bytes to read at once: more than usual while a line is longer than that.
     want: usize,
-    at_end: bool,
+    /// The file's size as far as it was looked at.
+    seen: u64,
 }
 
 impl Reader {
@@ -87,7 +88,7 @@ impl Reader {
             tail: None,
             next_event: 0,
             want: CHUNK,
-            at_end: false,
+            seen: 0,
         }
     }
 
@@ -95,20 +96,20 @@ impl Reader {
     pub fn resume(&mut self, position: &Position) -> bool {
         let same = position.is_in(&self.file);
         if same {
-            self.offset = position.offset;
+            self.skip_to(position.offset);
         }
         same
     }
 
     /// Leaves out what comes before the offset.
     pub fn skip_to(&mut self, offset: u64) {
-        self.offset = offset;
+        (self.offset, self.seen) = (offset, offset);
     }
 
     /// Starts from the first byte, under a new key.
     pub fn begin_anew(&mut self, key: u64) {
         self.key = key;
-        self.offset = 0;
+        (self.offset, self.seen) = (0, 0);
         self.next_event = 0;
         self.tail = None;
         self.want = CHUNK;
@@ -137,14 +138,14 @@ impl Reader {
         self.key
     }
 
-    /// Bytes read so far.
-    pub fn offset(&self) -> u64 {
-        self.offset
+    /// The file's size as far as it was looked at: the offset, and a line that has no end yet.
+    pub fn seen(&self) -> u64 {
+        self.seen
     }
 
-    /// Whether the last read met the file's end.
-    pub fn is_at_end(&self) -> bool {
-        self.at_end
+    /// Whether the file has bytes that were not read; a line without its end is none.
+    pub fn has_more(&self) -> bool {
+        self.file.metadata().is_ok_and(|meta| meta.len() != self.seen)
     }
 
     /// The position at an offset up to which all is settled.
@@ -206,7 +207,7 @@ impl Reader {
         self.next_event += batch.len() as u64;
         chunk.end = self.offset;
         chunk.at_end = ended;
-        self.at_end = ended;
+        self.seen = chunk.base + got as u64;
         if ended {
             self.tail = Some(tail_hash(&self.file, self.offset)?);
         }

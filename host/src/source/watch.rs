@@ -63,24 +63,21 @@ impl Watch {
         Arc::new(Watch { watcher: Mutex::new(watcher), roots })
     }
 
-    /// Watches a root and all below it. Whether that worked; if not, it can be tried again.
-    pub fn add(&self, root: &Path, news: &Arc<News>) -> bool {
+    /// Watches a root and all below it. Where that can't be, polling has to do.
+    pub fn add(&self, root: &Path, news: &Arc<News>) {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(watcher) = watcher.as_mut() else { return true };
-        match watcher.watch(root, RecursiveMode::Recursive) {
-            Ok(()) => {
-                let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
-                roots.push((root.to_owned(), Arc::downgrade(news)));
-                // Something may have happened between the scan and the watch.
-                drop(roots);
-                news.add(|changes| changes.everything = true);
-                true
-            }
-            Err(error) => {
-                tracing::warn!(root = %root.display(), "cannot be watched, polling only: {error}");
-                true
-            }
+        let Some(watcher) = watcher.as_mut() else { return };
+        if let Err(error) = watcher.watch(root, RecursiveMode::Recursive) {
+            tracing::warn!(root = %root.display(), "cannot be watched, polling only: {error}");
+            return;
         }
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let news_of = Arc::downgrade(news);
+        roots.retain(|(other, known)| other != root || !known.ptr_eq(&news_of));
+        roots.push((root.to_owned(), news_of));
+        // Something may have happened between the scan and the watch.
+        drop(roots);
+        news.add(|changes| changes.everything = true);
     }
 }
 
