@@ -20,6 +20,8 @@ use crate::sandbox::compile::Compiler;
 use crate::sandbox::{Chain, Limits, Sandbox, Stage};
 use crate::schedule::Schedule;
 use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
+use crate::source::framing::Framing;
+use crate::source::framing::multiline::{Patterns, Rule};
 use crate::source::watch::{News, Watch};
 use crate::source::{self, Source};
 
@@ -104,7 +106,7 @@ impl Agent {
             };
             let counted = Arc::new(Accounts::default());
             accounts.insert(name.clone(), counted.clone());
-            let settings = source_settings(&logstore.files);
+            let settings = source_settings(&logstore.files)?;
             let known = checkpoint.load(&name)?;
             let (encoder, target) = encoding(config, logstore);
             let lane = Lane::new(Parts {
@@ -240,8 +242,16 @@ fn encoding(config: &Config, logstore: &Logstore) -> (Encoder, Target) {
     }
 }
 
-fn source_settings(files: &config::Files) -> source::Settings {
-    source::Settings {
+fn source_settings(files: &config::Files) -> Result<source::Settings> {
+    let multiline = files.multiline.as_ref().map(|multiline| {
+        let patterns = match &multiline.patterns {
+            config::Patterns::Start(start) => Patterns::Start(start.clone()),
+            config::Patterns::StartContinue(start, more) => Patterns::StartContinue(start.clone(), more.clone()),
+            config::Patterns::End(end) => Patterns::End(end.clone()),
+        };
+        Rule::new(&patterns, multiline.max_lines)
+    });
+    Ok(source::Settings {
         root: files.root.clone(),
         include: files.include.clone(),
         exclude: files.exclude.clone(),
@@ -250,8 +260,9 @@ fn source_settings(files: &config::Files) -> source::Settings {
             config::StartAt::End => source::StartAt::End,
         },
         poll_interval: files.poll_interval,
-        max_line: files.max_line,
-    }
+        framing: Framing { max_event: files.max_line, multiline: multiline.transpose()? },
+        flush_after: files.flush_after,
+    })
 }
 
 fn worker(number: usize, schedule: &Arc<Schedule<Scratch>>) -> Result<JoinHandle<()>> {

@@ -9,7 +9,7 @@ use globset::{GlobBuilder, GlobSetBuilder};
 use super::fields::{Fields, Table};
 use super::hint::hint_among;
 use super::raw::{Node, Value};
-use super::resolved::{Files, Limits, Logstore, PluginRef, PluginUse, StartAt};
+use super::resolved::{Files, Limits, Logstore, Multiline, Patterns, PluginRef, PluginUse, StartAt};
 use super::template::{LogstoreName, is_name};
 
 const KIB: usize = 1 << 10;
@@ -19,6 +19,11 @@ const GIB: usize = 1 << 30;
 const DEFAULT_POLL: Duration = Duration::from_secs(1);
 const SHORTEST_POLL: Duration = Duration::from_millis(10);
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
+const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
+const SHORTEST_FLUSH: Duration = Duration::from_millis(100);
+/// Lines of an event: a stack trace may have some hundreds.
+const DEFAULT_LINES: u64 = 1000;
+const MAX_LINES: u64 = 100_000;
 /// Bytes of a glob at most: it is compiled.
 const MAX_GLOB: usize = KIB;
 /// Most fuel for a call and for a byte: their sum fits in 64 bits for any batch.
@@ -78,7 +83,7 @@ fn sink(node: &Node, sinks: Option<&BTreeSet<&str>>, fields: &mut Fields) -> Opt
 }
 
 fn files(node: &Node, fields: &mut Fields) -> Option<Files> {
-    let known = ["root", "include", "exclude", "from", "poll_interval", "max_line"];
+    let known = ["root", "include", "exclude", "from", "poll_interval", "max_line", "multiline", "flush_after"];
     let table = fields.table(node, &known)?;
     let root = fields.require(&table, "root").and_then(|node| root(node, fields));
     let include = table.get("include").map(|node| include(node, fields));
@@ -87,6 +92,8 @@ fn files(node: &Node, fields: &mut Fields) -> Option<Files> {
     let from = table.get("from").and_then(|node| fields.choice(node, &starts));
     let poll_interval = fields.duration(table.get("poll_interval"), DEFAULT_POLL, SHORTEST_POLL..=LONGEST_POLL);
     let max_line = fields.size(table.get("max_line"), MIB, KIB..=64 * MIB);
+    let multiline = table.get("multiline").map(|node| multiline(node, fields));
+    let flush_after = fields.duration(table.get("flush_after"), DEFAULT_FLUSH, SHORTEST_FLUSH..=LONGEST_POLL);
     Some(Files {
         root: root?,
         include: include.unwrap_or_else(|| vec!["*.log".into()]),
@@ -94,7 +101,37 @@ fn files(node: &Node, fields: &mut Fields) -> Option<Files> {
         from: from.unwrap_or(StartAt::Beginning),
         poll_interval,
         max_line,
+        multiline: multiline.flatten(),
+        flush_after,
     })
+}
+
+fn multiline(node: &Node, fields: &mut Fields) -> Option<Multiline> {
+    let table = fields.table(node, &["start", "continue", "end", "max_lines"])?;
+    let mut pattern = |key| table.get(key).map(|node| regex(node, fields).unwrap_or_default());
+    let patterns = match (pattern("start"), pattern("continue"), pattern("end")) {
+        (Some(start), None, None) => Patterns::Start(start),
+        (Some(start), Some(more), None) => Patterns::StartContinue(start, more),
+        (None, None, Some(end)) => Patterns::End(end),
+        _ => {
+            fields.error(node, "needs `start`, or `start` and `continue`, or `end`");
+            return None;
+        }
+    };
+    let max_lines = fields.integer(table.get("max_lines"), DEFAULT_LINES, 2..=MAX_LINES) as usize;
+    Some(Multiline { patterns, max_lines })
+}
+
+fn regex(node: &Node, fields: &mut Fields) -> Option<String> {
+    let text = fields.text(node)?;
+    if let Err(error) = regex::bytes::Regex::new(text) {
+        // The error's last line is what is wrong; those before it draw where.
+        let error = error.to_string();
+        let reason = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        fields.error(node, format!("{} is not a regular expression: {reason}", node.shown()));
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 fn root(node: &Node, fields: &mut Fields) -> Option<PathBuf> {

@@ -20,7 +20,9 @@ mod template;
 pub mod units;
 
 pub use problem::{ConfigErrors, Place, Problem};
-pub use resolved::{Config, Files, Limits, Logstore, PluginRef, PluginUse, Project, Sink, StartAt};
+pub use resolved::{
+    Config, Files, Limits, Logstore, Multiline, Patterns, PluginRef, PluginUse, Project, Sink, StartAt,
+};
 pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, is_name};
 
 /// Where plugins are looked for if the config doesn't say.
@@ -105,6 +107,8 @@ logstores:
       from: end
       poll_interval: 250ms
       max_line: 64KiB
+      multiline: { start: '^\d{4}-' , continue: '^\s' }
+      flush_after: 2s
     plugins:
       - use: nginx                        # a name, a path to a .wasm, or sha256:…
         settings: { format: combined, z: 1, a: [1.5, true, ~, "1", '${LOGS}$$'] }
@@ -170,6 +174,11 @@ sinks:
                 from: StartAt::End,
                 poll_interval: Duration::from_millis(250),
                 max_line: 65536,
+                multiline: Some(Multiline {
+                    patterns: Patterns::StartContinue(r"^\d{4}-".into(), r"^\s".into()),
+                    max_lines: 1000,
+                }),
+                flush_after: Duration::from_secs(2),
             },
             plugins: vec![
                 plugin(
@@ -177,16 +186,16 @@ sinks:
                     r#"{"format":"combined","z":1,"a":[1.5,true,null,"1","/var/log$"]}"#,
                     Limits { fuel_base: 1, fuel_per_byte: 20_000, memory: 128 << 20 },
                     0,
-                    18,
+                    20,
                 ),
                 plugin(
                     PluginRef::Path("/etc/weir/own/filter.wasm".into()),
                     r#"{"drop":[{"field":"uri","equals":"/healthz"}]}"#,
                     Limits::default(),
                     1,
-                    21,
+                    23,
                 ),
-                plugin(PluginRef::Digest(digest.into()), "{}", Limits::default(), 2, 23),
+                plugin(PluginRef::Digest(digest.into()), "{}", Limits::default(), 2, 25),
             ],
             sink: "archive".into(),
             place: place("logstores[0]", 8, 5),
@@ -201,10 +210,12 @@ sinks:
                 from: StartAt::Beginning,
                 poll_interval: Duration::from_secs(1),
                 max_line: 1 << 20,
+                multiline: None,
+                flush_after: Duration::from_secs(5),
             },
             plugins: vec![],
             sink: "nowhere".into(),
-            place: place("logstores[1]", 25, 5),
+            place: place("logstores[1]", 27, 5),
         };
         let archive = PathTemplate::parse("out/{project}/{logstore}.ndjson", Path::new("/etc/weir")).unwrap();
         let expected = Config {
@@ -220,7 +231,7 @@ sinks:
             ]),
         };
         assert_eq!(config, expected);
-        assert_eq!(warnings, [Problem::new(place("sinks.screen", 31, 3), "no logstore uses it")]);
+        assert_eq!(warnings, [Problem::new(place("sinks.screen", 33, 3), "no logstore uses it")]);
     }
 
     #[test]
@@ -295,7 +306,7 @@ weir.yaml:12:7: logstores[0].files.poll_interval: must be a duration from 10ms t
 weir.yaml:13:7: logstores[0].files.max_line: must be a size from 1KiB to 64MiB, not "64Mi"
   hint: write 64MiB, 10KiB, 1MB or a number of bytes
 weir.yaml:14:7: logstores[0].files.format: unknown key
-  hint: known keys: root, include, exclude, from, poll_interval, max_line
+  hint: known keys: root, include, exclude, from, poll_interval, max_line, multiline, flush_after
 weir.yaml:16:9: logstores[0].plugins[0].use: is required
 weir.yaml:16:9: logstores[0].plugins[0].settings: must be a mapping, not a list
 weir.yaml:17:9: logstores[0].plugins[1].use: must be a plugin's name, the path of a .wasm, or `sha256:` and a digest, not "Nginx"
@@ -323,6 +334,22 @@ weir.yaml:32:29: sinks.extra.path: only a sink of type `file` has a path
 35 errors in weir.yaml"#
         );
         assert_eq!(errors(text), expected);
+    }
+
+    #[test]
+    fn multiline_that_makes_no_sense() {
+        for (files, expected) in [
+            (", multiline: {}", "logstores[0].files.multiline: needs `start`, or `start` and `continue`, or `end`"),
+            (", multiline: {start: a, end: b}", "logstores[0].files.multiline: needs `start`, or"),
+            (
+                ", multiline: {start: '('}",
+                "logstores[0].files.multiline.start: \"(\" is not a regular expression: unclosed group",
+            ),
+            (", flush_after: 1ms", "logstores[0].files.flush_after: must be a duration from 100ms to 1h"),
+        ] {
+            let said = errors(&with(files, ""));
+            assert!(said.contains(expected) && said.ends_with("1 error in weir.yaml"), "{said}");
+        }
     }
 
     #[test]

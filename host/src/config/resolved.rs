@@ -70,6 +70,30 @@ pub struct Files {
     pub poll_interval: Duration,
     /// Bytes of a line at most, 1 KiB to 64 MiB. Longer lines are split, and counted.
     pub max_line: usize,
+    /// How lines are joined to events.
+    pub multiline: Option<Multiline>,
+    /// What may not be complete at the end of a file is shipped when the file has been quiet for so long.
+    pub flush_after: Duration,
+}
+
+/// Regular expressions that are searched for in each line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Patterns {
+    /// An event begins with a line that matches, and goes on until the next such line.
+    Start(String),
+    /// An event begins with a line that matches the first, and goes on with lines that match the second.
+    StartContinue(String, String),
+    /// An event ends with a line that matches.
+    End(String),
+}
+
+/// Which lines are one event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Multiline {
+    /// Lines that begin, continue or end an event.
+    pub patterns: Patterns,
+    /// Lines of an event; a longer one is split, and counted.
+    pub max_lines: usize,
 }
 
 /// Where reading begins in a file that has no checkpoint.

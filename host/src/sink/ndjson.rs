@@ -249,16 +249,29 @@ impl Line {
         self.put_slowly(&bytes[at..end]);
     }
 
-    /// As [`Line::put_utf8`], byte by byte: where something is escaped, or there is no whole block to look at.
+    /// As [`Line::put_utf8`], where something has to be escaped, or there is no whole block to look at.
     #[inline(never)]
     fn put_slowly(&mut self, bytes: &[u8]) {
-        let mut rest = bytes;
-        while let Some(special) = rest.iter().position(|b| *b < 0x20 || *b == b'"' || *b == b'\\') {
-            self.put(&rest[..special]);
-            self.put_escaped(rest[special]);
-            rest = &rest[special + 1..];
+        let mut at = 0;
+        self.reserve(bytes.len());
+        while let Some(block) = bytes.get(at..at + BLOCK) {
+            let block: &[u8; BLOCK] = block.try_into().expect("a block has its length");
+            self.room[self.len..][..BLOCK].copy_from_slice(block);
+            let clean = (escapes(block).trailing_zeros() as usize).min(BLOCK);
+            self.len += clean;
+            at += clean;
+            if clean < BLOCK {
+                self.put_escaped(bytes[at]);
+                at += 1;
+                self.reserve(bytes.len() - at);
+            }
         }
-        self.put(rest);
+        for byte in &bytes[at..] {
+            match byte {
+                0..0x20 | b'"' | b'\\' => self.put_escaped(*byte),
+                _ => self.put(&[*byte]),
+            }
+        }
         self.put_byte(b'"');
     }
 

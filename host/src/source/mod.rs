@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use discover::{Discovery, Found};
+use framing::Framing;
 use identity::{FileId, Position};
 use reader::{Chunk, Reader};
 use watch::{News, Watch};
@@ -53,8 +54,10 @@ pub struct Settings {
     pub from: StartAt,
     /// The longest time until a change is seen, also without inotify.
     pub poll_interval: Duration,
-    /// Bytes of an event; a longer line is split, and counted.
-    pub max_line: usize,
+    /// How bytes become events.
+    pub framing: Framing,
+    /// What may not be complete at the end of a file is shipped when the file has been quiet for so long.
+    pub flush_after: Duration,
 }
 
 /// What the reader did of its own accord, in events or files.
@@ -149,7 +152,8 @@ impl Source {
                 self.begin_anew(id);
             }
             let Some(tracked) = self.files.get_mut(&id) else { continue };
-            match tracked.reader.read(chunk, self.settings.max_line, flush) {
+            let due = tracked.reader.waits_since().is_some_and(|since| since.elapsed() >= self.settings.flush_after);
+            match tracked.reader.read(chunk, &self.settings.framing, flush || due) {
                 Ok(()) => {}
                 Err(error) => {
                     tracing::error!(file = %tracked.reader.path().display(), "cannot read: {error}");
@@ -166,7 +170,25 @@ impl Source {
                 return Read::Some;
             }
         }
-        Read::NothingBefore(self.next_scan)
+        Read::NothingBefore(self.queue_unfinished())
+    }
+
+    /// Queues the files whose unfinished events are due. Gives when to look again.
+    fn queue_unfinished(&mut self) -> Instant {
+        let now = Instant::now();
+        let mut next = self.next_scan;
+        for (id, tracked) in &mut self.files {
+            let Some(since) = tracked.reader.waits_since() else { continue };
+            let due = since + self.settings.flush_after;
+            if due > now {
+                next = next.min(due);
+            } else if !tracked.queued {
+                tracked.queued = true;
+                self.queue.push_back(*id);
+                next = now;
+            }
+        }
+        next
     }
 
     /// The position of a file at an offset that is settled; none if the file is no longer open.

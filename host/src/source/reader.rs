@@ -4,10 +4,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::io::pread;
 
-use super::framing::lines;
+use super::framing::Framing;
 use super::identity::{FileId, Position, tail_hash};
 use super::{CHUNK, tags};
 use crate::event::{Batch, CONTENT, Field, Kind, Tags};
@@ -73,6 +74,8 @@ pub struct Reader {
     want: usize,
     /// The file's size as far as it was looked at.
     seen: u64,
+    /// When the bytes between the offset and that were last found to have grown.
+    waits_since: Option<Instant>,
 }
 
 impl Reader {
@@ -89,6 +92,7 @@ impl Reader {
             next_event: 0,
             want: CHUNK,
             seen: 0,
+            waits_since: None,
         }
     }
 
@@ -109,7 +113,7 @@ impl Reader {
     /// Starts from the first byte, under a new key.
     pub fn begin_anew(&mut self, key: u64) {
         self.key = key;
-        (self.offset, self.seen) = (0, 0);
+        (self.offset, self.seen, self.waits_since) = (0, 0, None);
         self.next_event = 0;
         self.tail = None;
         self.want = CHUNK;
@@ -143,6 +147,11 @@ impl Reader {
         self.seen
     }
 
+    /// Since when the file has ended in what may be a part of an event.
+    pub fn waits_since(&self) -> Option<Instant> {
+        self.waits_since
+    }
+
     /// Whether the file has bytes that were not read; a line without its end is none.
     pub fn has_more(&self) -> bool {
         self.file.metadata().is_ok_and(|meta| meta.len() != self.seen)
@@ -163,21 +172,21 @@ impl Reader {
     }
 
     /// Reads the next events. With `flush`, what the file has after its last newline is an event too.
-    pub fn read(&mut self, chunk: &mut Chunk, max_line: usize, flush: bool) -> io::Result<()> {
+    pub fn read(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool) -> io::Result<()> {
         loop {
-            self.read_once(chunk, max_line, flush)?;
+            self.read_once(chunk, framing, flush)?;
             let has_no_line = chunk.batch.is_empty() && !chunk.at_end;
             if !has_no_line {
                 break;
             }
-            // Not a line in so many bytes: look at more of them. Framing splits a line before this grows too far.
+            // Not an event in so many bytes: look at more of them. Framing splits a line before this grows too far.
             self.want *= 2;
         }
         self.want = CHUNK;
         Ok(())
     }
 
-    fn read_once(&mut self, chunk: &mut Chunk, max_line: usize, flush: bool) -> io::Result<()> {
+    fn read_once(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool) -> io::Result<()> {
         let batch = &mut chunk.batch;
         // Not cleared first: what a vector has already had written to it need not be filled with zeros again.
         let mut arena = std::mem::take(&mut batch.arena);
@@ -198,7 +207,7 @@ impl Reader {
         batch.tags = self.tags.clone();
         batch.first = self.next_event;
         chunk.starts.clear();
-        let framed = lines::frame(batch, &mut chunk.starts, max_line, flush && ended);
+        let framed = framing.frame(batch, &mut chunk.starts, flush && ended);
         chunk.split = framed.split;
         chunk.key = self.key;
         chunk.base = self.offset;
@@ -207,7 +216,13 @@ impl Reader {
         self.next_event += batch.len() as u64;
         chunk.end = self.offset;
         chunk.at_end = ended;
-        self.seen = chunk.base + got as u64;
+        let seen = chunk.base + got as u64;
+        match seen > self.offset {
+            false => self.waits_since = None,
+            true if seen != self.seen || self.waits_since.is_none() => self.waits_since = Some(Instant::now()),
+            true => {}
+        }
+        self.seen = seen;
         if ended {
             self.tail = Some(tail_hash(&self.file, self.offset)?);
         }

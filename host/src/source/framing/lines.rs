@@ -1,19 +1,9 @@
 //! Lines that end in LF or CRLF.
 
+use super::{Framed, cut, without_cr};
 use crate::event::Batch;
 
-/// What was made of the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Framed {
-    /// Bytes of the arena that events were made of, with their line ends.
-    pub consumed: usize,
-    /// Events that are pieces of a line longer than allowed.
-    pub split: u64,
-}
-
-/// Makes an event of each line of the batch's arena, which holds nothing else; `starts` gets where each begins.
-///
-/// What follows the last newline is left, unless `flush`. A line of more than `max_line` bytes becomes several
+/// As [`super::Framing::frame`]. A line of more than `max_line` bytes becomes several
 /// events, none of which is cut inside of a UTF-8 character.
 pub fn frame(batch: &mut Batch, starts: &mut Vec<u32>, max_line: usize, flush: bool) -> Framed {
     let Batch { arena, rows, cells, .. } = batch;
@@ -26,8 +16,7 @@ pub fn frame(batch: &mut Batch, starts: &mut Vec<u32>, max_line: usize, flush: b
     for newline in memchr::memchr_iter(b'\n', arena) {
         let mut start = framed.consumed;
         framed.consumed = newline + 1;
-        let cr = newline > start && arena[newline - 1] == b'\r';
-        let end = newline - usize::from(cr);
+        let end = without_cr(arena, start, newline);
         while end - start > max_line {
             let cut = cut(&arena[start..end], max_line);
             event(start, start + cut);
@@ -36,9 +25,10 @@ pub fn frame(batch: &mut Batch, starts: &mut Vec<u32>, max_line: usize, flush: b
         }
         event(start, end);
     }
-    // A line that is too long is not waited for.
-    while arena.len() - framed.consumed > max_line {
-        let cut = cut(&arena[framed.consumed..], max_line);
+    // A line that is too long is not waited for; a CR may be half of its end.
+    let end = without_cr(arena, framed.consumed, arena.len());
+    while end - framed.consumed > max_line {
+        let cut = cut(&arena[framed.consumed..end], max_line);
         event(framed.consumed, framed.consumed + cut);
         framed.split += 1;
         framed.consumed += cut;
@@ -48,12 +38,6 @@ pub fn frame(batch: &mut Batch, starts: &mut Vec<u32>, max_line: usize, flush: b
         framed.consumed = arena.len();
     }
     framed
-}
-
-/// Where to cut a line: at most at `max`, and before a character of UTF-8 that would be cut.
-fn cut(line: &[u8], max: usize) -> usize {
-    let is_inside = |at: usize| line[at] & 0xc0 == 0x80;
-    (max.saturating_sub(3)..=max).rev().find(|at| *at > 0 && !is_inside(*at)).unwrap_or(max)
 }
 
 #[cfg(test)]
@@ -90,6 +74,19 @@ mod tests {
         assert_eq!((events, framed.consumed), (vec!["abc".to_owned(), "def".to_owned()], 6));
         // Bytes that are no UTF-8 are split all the same.
         assert_eq!(lines(&[0x80; 7], 3, true).2, Framed { consumed: 7, split: 2 });
+    }
+
+    #[test]
+    fn wherever_the_bytes_are_cut_the_events_are_the_same() {
+        let log = "a\r\n\nbcdefghi\r\nü€ü\r\r\nlast".as_bytes();
+        for max in [1, 2, 3, 5, 100] {
+            let whole = lines(log, max, true).0;
+            for at in 0..log.len() {
+                let (mut events, _, framed) = lines(&log[..at], max, false);
+                events.extend(lines(&log[framed.consumed..], max, true).0);
+                assert_eq!(events, whole, "{max} at {at}");
+            }
+        }
     }
 
     #[test]
