@@ -2,7 +2,8 @@
 
 # One profile for everything: wasmtime is built once.
 CARGO ?= cargo
-WEIR := target/release/weir
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+WEIR := $(TARGET)/release/weir
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
 .PHONY: demo test lint bench build plugins fmt clean
@@ -19,7 +20,7 @@ lint: ## formatting, clippy without warnings, licences and advisories where they
 
 bench: plugins ## speed beside rsyslog, with exact outputs
 	$(CARGO) build --release -p weir --example bench
-	target/release/examples/bench --install $(BENCH_ARGS)
+	$(TARGET)/release/examples/bench --install --weir $(WEIR) $(BENCH_ARGS)
 
 build:
 	$(CARGO) build --release -p weir

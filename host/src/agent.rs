@@ -134,6 +134,11 @@ impl Agent {
         self.workers.iter().all(JoinHandle::is_finished)
     }
 
+    /// Whether a sink can deliver nothing any more, so that its logstores stand still for ever.
+    pub fn has_lost_a_sink(&self) -> bool {
+        self.sinks.values().any(|sink| sink.is_lost())
+    }
+
     /// Reads what there is to its end, and is done then.
     pub fn finish(&self) {
         self.mode.finish();

@@ -24,6 +24,9 @@ const IN_FLIGHT: usize = 4;
 /// Settled offsets are noted at most this often.
 const NOTE_EVERY: Duration = Duration::from_millis(500);
 
+/// Faults of plugins are told of at most this often.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 /// Events that a plugin holds are given to it for the last time when their file has been quiet for so long.
 const HOLD_AT_MOST: Duration = Duration::from_secs(5);
 
@@ -88,6 +91,8 @@ pub struct Lane {
     /// Settled offsets that are not noted yet.
     settled: HashMap<u64, u64>,
     noted: Instant,
+    /// How many faults of plugins were told of, and when.
+    told: Option<(u64, Instant)>,
 }
 
 /// All that a lane is made of.
@@ -162,6 +167,7 @@ impl Lane {
             spare: Vec::new(),
             settled: HashMap::new(),
             noted: Instant::now(),
+            told: None,
         }
     }
 
@@ -320,7 +326,20 @@ impl Lane {
         Turn::Done
     }
 
-    fn publish(&self) {
+    /// Says in the agent's log that plugins fail, now and then.
+    fn tell_faults(&mut self, faults: u64) {
+        let is_due = self.told.is_none_or(|(_, when)| when.elapsed() >= TELL_EVERY);
+        if faults > self.told.map_or(0, |(told, _)| told) && is_due {
+            self.told = Some((faults, Instant::now()));
+            let last =
+                self.chain.stages().iter().filter_map(|s| Some((s.plugin().name(), s.stats.last_fault.as_ref()?)));
+            for (plugin, fault) in last {
+                tracing::warn!(logstore = self.name, plugin, faults, "events are shipped raw: {fault}");
+            }
+        }
+    }
+
+    fn publish(&mut self) {
         let accounts = &self.accounts;
         let counts = self.source.counts;
         metrics::set(&accounts.bytes_read, counts.bytes);
@@ -337,6 +356,7 @@ impl Lane {
         metrics::set(&accounts.fuel, fuel);
         metrics::set(&accounts.faults, faults);
         metrics::set(&accounts.plugin_cpu, cpu.as_nanos() as u64);
+        self.tell_faults(faults);
     }
 }
 

@@ -35,7 +35,7 @@ counters! {
         kept_raw => "weir_events_kept_raw_total",
         /// Events that a plugin left out on purpose.
         dropped => "weir_events_dropped_total",
-        /// Events that were made of a part of a line, because it was too long.
+        /// Cuts that were made in events because they were too long; each makes one event more.
         split => "weir_events_split_total",
         /// Bytes of files that were read.
         bytes_read => "weir_read_bytes_total",

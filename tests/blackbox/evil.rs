@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
-use crate::harness::{Ran, Site, access_log, contents, numbered, numbers, parse};
+use crate::harness::{Ran, Site, access_log, contents, parse};
 
 /// Events of the hostile logstore, of nine bytes each.
 const EVENTS: u64 = 100;
@@ -169,7 +169,7 @@ fn more_than_there_is_and_more_than_fits_are_not_taken() {
 }
 
 #[test]
-fn a_few_numbers_that_stand_for_gigabytes_are_a_lie() {
+fn a_few_numbers_that_stand_for_many_bytes_are_a_lie() {
     for error in errors("swell", "") {
         assert!(error.starts_with("weir-evil: its output breaks the contract: "), "{error}");
     }
@@ -250,12 +250,13 @@ fn what_is_held_in_vain_is_read_again_by_the_next_run() {
 
 #[test]
 fn nobody_holds_more_than_the_limit() {
-    let count = 1_000_000;
+    let count = 20_000;
+    let lines: Vec<_> = (0..count).map(|number| format!("{number:0300}")).collect();
     let site = site("hold-for-ever", "");
-    site.write("logs/evil/own.log", numbers(0..count));
+    site.write("logs/evil/own.log", lines.join("\n") + "\n");
     site.run().assert_counts("evil/own", [count, count, count, 0]);
     let events = site.events("evil/own");
-    assert_eq!(contents(&events), numbered(0..count));
+    assert!(contents(&events) == lines, "some are lost, doubled or out of order");
     let (full, end) = (format!("weir-evil: held more than {} bytes", 4 << 20), "weir-evil: held, but nothing follows");
     let count_of = |what: &str| events.iter().filter(|event| event["__error__"] == what).count();
     assert_eq!(count_of(&full) + count_of(end), count as usize);
@@ -297,7 +298,7 @@ fn a_flood_of_counters_harms_nobody() {
 fn assert_not_read(mode: &str, words: &str) {
     let (site, ran) = attack(mode, "");
     ran.assert_code(78);
-    ran.assert_says(&format!("this logstore is not read: weir.yaml:6:14: logstores[0].plugins[0].use: {words}"));
+    ran.assert_says(&format!("this logstore is not read: weir.yaml:6:13: logstores[0].plugins[0].use: {words}"));
     assert!(!ran.stderr.contains('\x1b'), "a control character in:\n{}", ran.stderr);
     assert!(!ran.summary.contains_key("evil/own"));
     assert_eq!(site.settled("evil/own"), [].into());

@@ -36,14 +36,13 @@ fn files_that_exist_and_appear_and_grow_are_read_in_order() {
     }
     agent.stop().assert_counts("a/b", [250, 250, 0, 0]);
     assert_eq!(site.contents("a/b"), numbered(0..250));
-    let paths = site.events("a/b").iter().map(|e| e["__tags__"]["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let paths =
+        site.events("a/b").iter().map(|e| e["__tags__"]["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let path = |name| site.path(name).to_str().unwrap().to_owned();
-    assert_eq!([&paths[99], &paths[100], &paths[248], &paths[249]], [
-        &path("logs/old.log"),
-        &path("logs/new.log"),
-        &path("logs/old.log"),
-        &path("logs/new.log"),
-    ]);
+    assert_eq!(
+        [&paths[99], &paths[100], &paths[248], &paths[249]],
+        [&path("logs/old.log"), &path("logs/new.log"), &path("logs/old.log"), &path("logs/new.log"),]
+    );
 }
 
 #[test]
@@ -83,7 +82,8 @@ fn a_root_that_cannot_be_read_keeps_no_other_logstore() {
     site.write("logs/a.log", numbers(0..10));
     site.write("file", "not a directory\n");
     let other = |name, root| format!("- name: {name}\n  files: {{ root: {root}, include: [\"**\"] }}\n  sink: out\n");
-    let mut logstores = other("x/file", "file") + &other("x/none", "none/at/all") + &other("x/below", "file/below") + RAW;
+    let mut logstores =
+        other("x/file", "file") + &other("x/none", "none/at/all") + &other("x/below", "file/below") + RAW;
     if !rustix::process::geteuid().is_root() {
         fs::create_dir(site.path("locked")).unwrap();
         fs::set_permissions(site.path("locked"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
@@ -148,17 +148,8 @@ fn bytes_of_all_kinds_come_out_as_text() {
     site.write("logs/a.log", b"crlf\r\n\r\n\nc\rr\r\r\n\xff\xfe \xe2\x82\nnul \0 here\n\xef\xbb\xbfbom\n\"\\\x1b\x7f\t\n\xc3\xa4\xf0\x9f\x98\x80\n");
     site.write("logs/empty.log", "");
     site.run().assert_counts("a/b", [9, 9, 0, 0]);
-    let expected = [
-        "crlf",
-        "",
-        "",
-        "c\rr\r",
-        "\u{fffd}\u{fffd} \u{fffd}",
-        "nul \0 here",
-        "\u{feff}bom",
-        "\"\\\x1b\x7f\t",
-        "ä😀",
-    ];
+    let expected =
+        ["crlf", "", "", "c\rr\r", "\u{fffd}\u{fffd} \u{fffd}", "nul \0 here", "\u{feff}bom", "\"\\\x1b\x7f\t", "ä😀"];
     assert_eq!(site.contents("a/b"), expected);
 }
 
@@ -244,6 +235,25 @@ fn a_renamed_file_is_not_read_again_and_its_successor_is() {
 }
 
 #[test]
+fn a_file_that_leaves_the_globs_is_read_to_its_end() {
+    let site = Site::new();
+    site.config(RAW);
+    site.write("logs/a.log", numbers(0..10));
+    let mut agent = site.start();
+    agent.wait_for_lines("a/b", 10);
+    site.append("logs/a.log", numbers(10..100_000));
+    // As rotation does, and `*.log` does not match it any more.
+    fs::rename(site.path("logs/a.log"), site.path("logs/a.log.1")).unwrap();
+    site.append("logs/a.log.1", numbers(100_000..100_010));
+    site.write("logs/a.log", numbers(100_010..100_020));
+    agent.wait_for_lines("a/b", 100_020);
+    agent.stop().assert_counts("a/b", [100_020, 100_020, 0, 0]);
+    let mut all = site.contents("a/b").into_iter().map(|n| n.parse().unwrap()).collect::<Vec<u64>>();
+    all.sort();
+    assert_eq!(all, (0..100_020).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_file_that_was_deleted_is_read_to_its_end() {
     let site = Site::new();
     site.config(RAW);
@@ -263,7 +273,9 @@ fn a_file_that_was_deleted_is_read_to_its_end() {
 #[test]
 fn globs_choose_and_leave_out() {
     let site = Site::new();
-    site.config(&raw("include: [\"*.log\", \"app/**/*.txt\", \"x?/[ab].{out,err}\"], exclude: [\"debug-*.log\", \"**/skip/**\"]"));
+    site.config(&raw(
+        "include: [\"*.log\", \"app/**/*.txt\", \"x?/[ab].{out,err}\"], exclude: [\"debug-*.log\", \"**/skip/**\"]",
+    ));
     let (wanted, others) = (
         ["a.log", "app/1.txt", "app/b/c/2.txt", "x1/a.out", "x2/b.err"],
         ["debug-a.log", "b/a.log", "a.log.1", "app/skip/3.txt", "app/b/skip/c/4.txt", "x1/c.out", "xx1/a.out", "1.txt"],
@@ -339,9 +351,8 @@ fn two_logstores_may_read_the_same_file() {
 fn an_agent_runs_the_logstores_of_its_groups_and_those_of_none() {
     let site = Site::new();
     site.write("logs/a.log", numbers(0..3));
-    let logstore = |name, groups| {
-        format!("- name: {name}\n  machine_groups: {groups}\n  files: {{ root: logs }}\n  sink: out\n")
-    };
+    let logstore =
+        |name, groups| format!("- name: {name}\n  machine_groups: {groups}\n  files: {{ root: logs }}\n  sink: out\n");
     site.config(&(logstore("p/one", "[one]") + &logstore("p/two", "[two, three]") + &logstore("p/all", "[]")));
     let ran_by = |args: &[&str]| {
         let _ = fs::remove_dir_all(site.path("data"));

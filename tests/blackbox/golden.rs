@@ -43,17 +43,21 @@ fn the_agent_makes_the_same_of_a_file_with_its_tags() {
     for Case { plugin, log } in cases() {
         let site = Site::new();
         site.write("logs/case.log", fs::read(&log).unwrap());
-        let settings = fs::read_to_string(log.with_extension("settings.json")).unwrap().replace('\n', " ");
+        let settings =
+            fs::read_to_string(log.with_extension("settings.json")).unwrap().replace('\n', " ").replace('$', "$$");
         site.config(&format!(
             "- name: a/b\n  files: {{ root: logs }}\n  plugins: [{{ use: {plugin}, settings: {settings} }}]\n  sink: out"
         ));
         site.run();
         let host = rustix::system::uname().nodename().to_str().unwrap().to_owned();
         let path = site.path("logs/case.log");
-        let tags = format!(",\"__tags__\":{{\"path\":{path:?},\"host\":{host:?}}}}}");
+        let tags = format!("\"__tags__\":{{\"path\":{path:?},\"host\":{host:?}}}}}");
+        let tagged = |line: &str| match line.strip_suffix('}').unwrap() {
+            "{" => format!("{{{tags}\n"),
+            members => format!("{members},{tags}\n"),
+        };
         let expected = fs::read_to_string(log.with_extension("expected.ndjson")).unwrap();
-        let expected: String =
-            expected.lines().map(|line| format!("{}{tags}\n", line.strip_suffix('}').unwrap())).collect();
+        let expected: String = expected.lines().map(tagged).collect();
         assert_eq!(String::from_utf8(site.ndjson("a/b")).unwrap(), expected, "{}", log.display());
     }
 }

@@ -1,9 +1,9 @@
 //! A directory to work in, the agent in it, waiting for conditions, and reading what came out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -12,13 +12,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
 use weir::checkpoint::Checkpoint;
 
 /// Nothing here takes nearly as long on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(5);
+/// The time between two looks at a condition.
+pub const POLL: Duration = Duration::from_millis(5);
 
 /// The plugins that tests use, compiled once.
 const PLUGINS: [&str; 5] = ["nginx", "json", "delimiter", "regex", "weir-evil"];
@@ -90,9 +93,18 @@ impl Site {
     /// Writes `weir.yaml` with these logstores (the items of the list, as YAML). They may use the sinks `out`, files
     /// that [`Site::events`] reads, and `screen`, standard output.
     pub fn config(&self, logstores: &str) {
-        let header = format!("data_dir: data\nplugin_dirs: [{:?}, plugins]\nlogstores:\n", plugins());
-        let sinks = "sinks:\n  out: { type: file, path: \"out/{project}/{logstore}.ndjson\" }\n  screen: { type: stdout }\n";
-        self.write("weir.yaml", format!("{header}{}\n{sinks}", logstores.trim_end()));
+        let mut text = format!("data_dir: data\nplugin_dirs: [{:?}, plugins]\nlogstores:\n", plugins());
+        text += logstores.trim();
+        text += "\nsinks:\n";
+        for (sink, what) in
+            [("out", "{ type: file, path: \"out/{project}/{logstore}.ndjson\" }"), ("screen", "{ type: stdout }")]
+        {
+            // One that nobody uses would be warned of.
+            if logstores.contains(&format!("sink: {sink}")) {
+                text += &format!("  {sink}: {what}\n");
+            }
+        }
+        self.write("weir.yaml", text);
     }
 
     /// A command of weir in this directory, with no settings from outside.
@@ -157,7 +169,7 @@ impl Site {
         command.args(["run", "-c", "weir.yaml", "--summary", "summary.json"]);
         let file = |name: &str| File::create(self.path(name)).unwrap();
         let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
-        Agent { site: self, child }
+        Agent { site: self, child, counted: HashMap::new() }
     }
 
     fn ran(&self, done: Done) -> Ran {
@@ -175,7 +187,17 @@ impl Site {
 
     /// What the sink `out` has of a logstore, as bytes; none if there is no file.
     pub fn ndjson(&self, logstore: &str) -> Vec<u8> {
-        fs::read(self.path(format!("out/{logstore}.ndjson"))).unwrap_or_default()
+        self.ndjson_from(logstore, 0)
+    }
+
+    /// The same from an offset on.
+    fn ndjson_from(&self, logstore: &str, offset: u64) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        if let Ok(mut file) = File::open(self.path(format!("out/{logstore}.ndjson"))) {
+            file.seek(SeekFrom::Start(offset)).unwrap();
+            file.read_to_end(&mut bytes).unwrap();
+        }
+        bytes
     }
 
     /// The events that the sink `out` has of a logstore, in their order. Each must be whole.
@@ -183,9 +205,14 @@ impl Site {
         parse(&self.ndjson(logstore))
     }
 
-    /// The field `content` of each event.
+    /// The field `content` of each event that the sink `out` has of a logstore.
     pub fn contents(&self, logstore: &str) -> Vec<String> {
-        contents(&self.events(logstore))
+        /// Much faster than to keep all that an event has.
+        #[derive(Deserialize)]
+        struct Event {
+            content: String,
+        }
+        each_line(&self.ndjson(logstore), |Event { content }| content)
     }
 
     /// The settled offsets of a logstore's files, by their paths. The agent must not run.
@@ -263,6 +290,8 @@ impl Ran {
 pub struct Agent<'a> {
     site: &'a Site,
     child: Child,
+    /// What was counted of each logstore's output.
+    counted: HashMap<String, Lines>,
 }
 
 impl Agent<'_> {
@@ -283,7 +312,9 @@ impl Agent<'_> {
     #[track_caller]
     pub fn wait_for_lines(&mut self, logstore: &str, count: usize) {
         let what = format!("{count} lines of {logstore}");
-        self.wait(&what, |site| site.ndjson(logstore).iter().filter(|b| **b == b'\n').count() >= count);
+        let mut lines = self.counted.remove(logstore).unwrap_or_else(|| Lines::of(logstore));
+        self.wait(&what, |site| lines.count(site) >= count);
+        self.counted.insert(logstore.to_owned(), lines);
     }
 
     /// Waits until the agent has said a text on standard error.
@@ -344,12 +375,38 @@ impl Drop for Agent<'_> {
     }
 }
 
+/// Counts the lines that the sink `out` has of a logstore, each time only the new ones.
+pub struct Lines {
+    logstore: String,
+    /// The offset after the last newline.
+    end: u64,
+    count: usize,
+}
+
+impl Lines {
+    /// Those of a logstore, none of which is counted yet.
+    pub fn of(logstore: &str) -> Lines {
+        Lines { logstore: logstore.to_owned(), end: 0, count: 0 }
+    }
+
+    /// How many whole lines there are now.
+    pub fn count(&mut self, site: &Site) -> usize {
+        let new = site.ndjson_from(&self.logstore, self.end);
+        self.count += new.iter().filter(|byte| **byte == b'\n').count();
+        self.end += new.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline as u64 + 1);
+        self.count
+    }
+}
+
 /// NDJSON as values. Panics if a line is not whole.
 pub fn parse(ndjson: &[u8]) -> Vec<Value> {
+    each_line(ndjson, |event| event)
+}
+
+fn each_line<T: DeserializeOwned, U>(ndjson: &[u8], make: impl Fn(T) -> U) -> Vec<U> {
     let text = std::str::from_utf8(ndjson).expect("NDJSON is UTF-8");
     assert!(text.is_empty() || text.ends_with('\n'), "the last line has no end");
-    let line = |line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-    text.lines().map(line).collect()
+    text.lines().map(|line| make(serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))).collect()
 }
 
 /// The field `content` of each event.

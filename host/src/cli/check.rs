@@ -40,6 +40,6 @@ pub fn run(args: &Args) -> Result<()> {
             return Err(ConfigErrors::new(&*file, problems).into());
         }
     }
-    println!("{file}: {} logstores, {} sinks, no errors", config.logstores.len(), config.sinks.len());
+    println!("{file}: no errors (logstores: {}, sinks: {})", config.logstores.len(), config.sinks.len());
     Ok(())
 }

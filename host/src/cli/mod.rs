@@ -14,6 +14,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::ConfigErrors;
 use crate::sandbox::compile;
+use crate::sandbox::instance::SettingsRefused;
 
 /// Exit codes, after sysexits.h.
 mod exit {
@@ -88,7 +89,10 @@ fn tell(error: &anyhow::Error) -> ExitCode {
         return exit::USAGE.into();
     }
     eprintln!("error: {error:#}");
-    exit::INTERNAL.into()
+    match error.downcast_ref::<SettingsRefused>() {
+        Some(_) => exit::CONFIG.into(),
+        None => exit::INTERNAL.into(),
+    }
 }
 
 /// The arguments can be parsed, but make no sense together.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::agent::{Agent, GRACE, Options};
 use crate::config::{self, ConfigErrors};
@@ -44,9 +44,13 @@ pub fn run(args: &Args) -> Result<()> {
     }
     tracing::info!(logstores = agent.accounts.len(), workers = loaded.config.workers, "running");
 
-    wait(&agent)?;
+    if agent.accounts.is_empty() {
+        tracing::warn!("no logstore of this configuration is for this agent's machine groups");
+    }
+    wait(&agent, args.until_idle)?;
+    let is_lost = agent.has_lost_a_sink();
     let (accounts, problems) = (agent.accounts.clone(), agent.problems.clone());
-    agent.stop(GRACE)?;
+    agent.stop(if is_lost { Duration::ZERO } else { GRACE })?;
     let mut summary = BTreeMap::new();
     for (name, accounts) in &accounts {
         let counts: BTreeMap<_, _> = accounts.summary().into_iter().collect();
@@ -64,23 +68,27 @@ pub fn run(args: &Args) -> Result<()> {
         let text = serde_json::to_vec_pretty(&summary)?;
         std::fs::write(path, text).with_context(|| format!("writing the summary to {}", path.display()))?;
     }
+    ensure!(!is_lost, "a sink is gone; what was in flight comes again at the next start");
     match args.until_idle && !problems.is_empty() {
         true => Err(ConfigErrors::new(&*file, problems).into()),
         false => Ok(()),
     }
 }
 
-/// Waits until all lanes are done, or for a signal, which has them drained.
-fn wait(agent: &Agent) -> Result<()> {
+/// Waits until all lanes are done, a sink is gone, or for a signal, which has the lanes drained.
+fn wait(agent: &Agent, until_idle: bool) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         use tokio::signal::unix::{SignalKind, signal};
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let done = async {
-            // Only `--until-idle` ends by itself; looking is cheap, and a sleeping thread needs no way to be told.
-            while !agent.is_done() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+            // An agent that follows may have no lane at all, and waits for a signal all the same.
+            let goes_on = || !agent.has_lost_a_sink() && (!agent.is_done() || agent.accounts.is_empty() && !until_idle);
+            // Looking is cheap, and whatever ends the agent needs no way to tell.
+            let pause = if until_idle { Duration::from_millis(10) } else { Duration::from_millis(500) };
+            while goes_on() {
+                tokio::time::sleep(pause).await;
             }
         };
         tokio::select! {

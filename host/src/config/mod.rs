@@ -126,6 +126,8 @@ sinks:
   screen: { type: stdout }
 "#;
 
+    const NO_SHARES: &str = "has no effect in this version: lanes take plain turns";
+
     fn env(name: &str) -> Option<String> {
         match name {
             "LOGS" => Some("/var/log".into()),
@@ -231,7 +233,8 @@ sinks:
             ]),
         };
         assert_eq!(config, expected);
-        assert_eq!(warnings, [Problem::new(place("sinks.screen", 33, 3), "no logstore uses it")]);
+        let share = Problem::new(place("projects.shop.share", 6, 11), NO_SHARES);
+        assert_eq!(warnings, [share, Problem::new(place("sinks.screen", 33, 3), "no logstore uses it")]);
     }
 
     #[test]
@@ -243,7 +246,8 @@ sinks:
         assert_eq!(config.data_dir, Path::new("/var/lib/weir"));
         assert_eq!(config.plugin_dirs, [Path::new("/usr/lib/weir/plugins"), Path::new("/etc/weir/plugins")]);
         assert_eq!(config.projects["a"], Project { share: 1 });
-        assert_eq!(warnings, [Problem::new(place("projects.c", 6, 12), "no logstore belongs to it")]);
+        let share = Problem::new(place("projects.c.share", 6, 16), NO_SHARES);
+        assert_eq!(warnings, [Problem::new(place("projects.c", 6, 12), "no logstore belongs to it"), share]);
     }
 
     #[test]

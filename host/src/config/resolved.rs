@@ -196,6 +196,11 @@ fn projects(node: Option<&Node>, fields: &mut Fields) -> BTreeMap<String, Projec
     for (name, node) in entries {
         check_name(name, node, fields);
         let share = fields.table(node, &["share"]).and_then(|table| table.get("share"));
+        if let Some(node) = share {
+            fields
+                .problems
+                .warning(Problem::new(node.place(), "has no effect in this version: lanes take plain turns"));
+        }
         let share = fields.integer(share, 1, 1..=1000) as u32;
         projects.insert(name.clone(), Project { share });
     }

@@ -110,6 +110,11 @@ pub trait Sender: Send + Sync {
     /// Ends the sender: delivers what it has within that time, and then gives up. What was not delivered is
     /// not reported as such, so that its events stay unsettled.
     fn close(&self, within: Duration);
+
+    /// Whether the destination is gone for good, so that nothing can be delivered to it any more.
+    fn is_lost(&self) -> bool {
+        false
+    }
 }
 
 /// Where in a destination a logstore's events go.

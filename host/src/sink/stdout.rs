@@ -24,6 +24,10 @@ impl Sender for Stdout {
     fn close(&self, within: Duration) {
         self.0.close(within);
     }
+
+    fn is_lost(&self) -> bool {
+        self.0.is_lost()
+    }
 }
 
 struct ToStdout;

@@ -1,6 +1,7 @@
 //! The thread that writes payloads to something local, and tries again until it succeeds.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,6 +29,7 @@ pub struct Writer {
     queue: Mutex<Option<mpsc::Sender<(Target, Payload)>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     deadline: Arc<Deadline>,
+    is_lost: Arc<AtomicBool>,
 }
 
 /// When the writer is to give up; never, until it is closed.
@@ -42,12 +44,18 @@ impl Writer {
     pub fn start(name: &str, output: impl Output) -> Self {
         let (sender, receiver) = mpsc::channel();
         let deadline = Arc::new(Deadline::default());
-        let (sink, until) = (name.to_owned(), deadline.clone());
+        let is_lost = Arc::new(AtomicBool::new(false));
+        let (sink, until, lost) = (name.to_owned(), deadline.clone(), is_lost.clone());
         let thread = std::thread::Builder::new()
             .name(format!("sink {name}"))
-            .spawn(move || run(&sink, output, &receiver, &until))
+            .spawn(move || run(&sink, output, &receiver, &until, &lost))
             .expect("the system has a thread to give");
-        Writer { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), deadline }
+        Writer { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), deadline, is_lost }
+    }
+
+    /// Whether the other end of a pipe was closed: nobody will ever read from it again.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Relaxed)
     }
 
     /// Puts a payload into the queue. What is sent after [`Writer::close`] stays undelivered.
@@ -69,9 +77,15 @@ impl Writer {
     }
 }
 
-fn run(sink: &str, mut output: impl Output, queue: &mpsc::Receiver<(Target, Payload)>, deadline: &Deadline) {
+fn run(
+    sink: &str,
+    mut output: impl Output,
+    queue: &mpsc::Receiver<(Target, Payload)>,
+    deadline: &Deadline,
+    is_lost: &AtomicBool,
+) {
     while let Ok((target, payload)) = queue.recv() {
-        if !write_all(sink, &mut output, &target, payload.bytes.as_slice(), deadline) {
+        if !write_all(sink, &mut output, &target, payload.bytes.as_slice(), deadline, is_lost) {
             return;
         }
         payload.delivered();
@@ -79,7 +93,14 @@ fn run(sink: &str, mut output: impl Output, queue: &mpsc::Receiver<(Target, Payl
 }
 
 /// Whether all was written before the deadline.
-fn write_all(sink: &str, output: &mut impl Output, target: &Target, bytes: &[u8], deadline: &Deadline) -> bool {
+fn write_all(
+    sink: &str,
+    output: &mut impl Output,
+    target: &Target,
+    bytes: &[u8],
+    deadline: &Deadline,
+    is_lost: &AtomicBool,
+) -> bool {
     let mut written = 0;
     let mut pause = FIRST_PAUSE;
     let mut reported: Option<Instant> = None;
@@ -91,6 +112,11 @@ fn write_all(sink: &str, output: &mut impl Output, target: &Target, bytes: &[u8]
                 continue;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                tracing::error!(sink, "nobody reads it any more: {error}");
+                is_lost.store(true, Ordering::Relaxed);
+                return false;
+            }
             Err(error) => error,
         };
         if reported.is_none_or(|when| when.elapsed() > REPORT_EVERY) {

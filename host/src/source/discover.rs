@@ -1,5 +1,6 @@
 //! Which files there are below a root, and opening them without ever leaving it.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,6 +15,9 @@ use super::identity::FileId;
 
 /// How deep a walk goes below the root.
 const DEEPEST: usize = 32;
+
+/// Refused paths that are remembered, so that each is told of once.
+const MOST_TOLD: usize = 1000;
 
 /// A file that was found.
 pub struct Found {
@@ -36,6 +40,8 @@ pub struct Discovery {
     depth: usize,
     dir: Option<Dir>,
     has_warned: bool,
+    /// Symlinks that lead nowhere or out of the root, which were told of.
+    refused: HashSet<PathBuf>,
 }
 
 impl Discovery {
@@ -50,6 +56,7 @@ impl Discovery {
             depth: include.iter().map(depth).max().unwrap_or(0),
             dir: None,
             has_warned: false,
+            refused: HashSet::new(),
         })
     }
 
@@ -66,6 +73,11 @@ impl Discovery {
     /// Whether a path below the root is one that the globs want.
     pub fn is_wanted(&self, path: &Path) -> bool {
         self.include.is_match(path) && !self.exclude.is_match(path)
+    }
+
+    /// How many paths were found that lead nowhere, or out of the root.
+    pub fn refused(&self) -> usize {
+        self.refused.len()
     }
 
     /// All wanted files, by path. A root that is not there is reported once, and found when it appears.
@@ -110,7 +122,7 @@ impl Discovery {
         Ok(dir)
     }
 
-    fn walk(&self, dir: &Dir, at: &Path, depth: usize, found: &mut Vec<Found>) {
+    fn walk(&mut self, dir: &Dir, at: &Path, depth: usize, found: &mut Vec<Found>) {
         let entries = match dir.entries() {
             Ok(entries) => entries,
             Err(error) => {
@@ -128,15 +140,22 @@ impl Discovery {
                     self.walk(&inner, &path, depth + 1, found);
                 }
             } else if self.is_wanted(&path) {
-                // Follows a symlink, but not to outside of the directory: then there is no metadata.
+                // Follows a symlink, but not to outside of the directory.
                 let meta = if kind.is_symlink() { dir.metadata(entry.file_name()) } else { entry.metadata() };
-                if let Ok(meta) = meta
-                    && meta.is_file()
-                {
-                    let id = FileId { device: MetadataExt::dev(&meta), inode: MetadataExt::ino(&meta) };
-                    if !found.iter().any(|f| kind.is_symlink() && f.id == id) {
-                        found.push(Found { path, id, len: meta.len() });
+                match meta {
+                    Ok(meta) if meta.is_file() => {
+                        let id = FileId { device: MetadataExt::dev(&meta), inode: MetadataExt::ino(&meta) };
+                        if !found.iter().any(|f| kind.is_symlink() && f.id == id) {
+                            found.push(Found { path, id, len: meta.len() });
+                        }
                     }
+                    Err(error) if kind.is_symlink() && self.refused.len() < MOST_TOLD => {
+                        if self.refused.insert(path.clone()) {
+                            let link = self.root.join(&path);
+                            tracing::warn!(link = %link.display(), "not read, for it leads nowhere or out of its root: {error}");
+                        }
+                    }
+                    _ => {}
                 }
             }
         }

@@ -233,7 +233,9 @@ impl Source {
     /// Looks at all paths, opens what is new, and queues what has changed.
     fn scan(&mut self, now: Instant) {
         self.next_scan = now + self.settings.poll_interval;
+        let refused = self.discovery.refused();
         let found = self.discovery.scan();
+        self.counts.refused += (self.discovery.refused() - refused) as u64;
         match self.discovery.is_open() {
             true if !self.is_watched => {
                 self.watch.add(self.discovery.watched_root(), &self.news);

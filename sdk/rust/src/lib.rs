@@ -82,7 +82,7 @@ pub mod prelude {
     pub use crate::event::{Batch, Event};
     pub use crate::out::{FieldId, Fields, Out, Row};
     pub use crate::plugin::Fate::{self, Drop, Keep};
-    pub use crate::plugin::{BatchPlugin, Failure, Plugin};
+    pub use crate::plugin::{BatchPlugin, Failure, NoSettings, Plugin};
     pub use crate::{Kind, Settings};
     pub use serde::Deserialize;
 }

@@ -1,5 +1,6 @@
 //! What goes out: fields, cells, and what became of each input event.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Deserialize;
@@ -56,7 +57,11 @@ impl Fields {
     /// The field of that name and kind; the same one if it exists.
     ///
     /// An id holds for as long as the plugin; a plugin whose data has named very many is made anew.
+    ///
+    /// A name that may not be a field's, which can only come from data, is changed into one that may: see
+    /// [`Fields::allowed`].
     pub fn add(&mut self, name: &str, kind: Kind) -> FieldId {
+        let name = &*Self::allowed(name);
         let key = (name.to_owned(), kind as u8);
         let next = self.list.len() as u32;
         let id = *self.index.entry(key).or_insert(next);
@@ -64,6 +69,21 @@ impl Fields {
             self.list.push(wit::Field { name: name.to_owned(), kind });
         }
         FieldId(id)
+    }
+
+    /// The name itself, if it may be a field's; else without all but one of its leading `_`, cut to 256 bytes, and
+    /// `_` for nothing.
+    pub fn allowed(name: &str) -> Cow<'_, str> {
+        const MOST: usize = 256;
+        if !name.is_empty() && !name.starts_with("__") && name.len() <= MOST {
+            return Cow::Borrowed(name);
+        }
+        let rest = name.trim_start_matches('_');
+        let allowed = if rest.len() == name.len() { rest.to_owned() } else { format!("_{rest}") };
+        match &allowed[..allowed.floor_char_boundary(MOST)] {
+            "" => Cow::Borrowed("_"),
+            cut => Cow::Owned(cut.to_owned()),
+        }
     }
 
     /// Whether a name that a user has chosen may be a field's. The error says why not.
@@ -355,5 +375,20 @@ impl Row<'_, '_> {
     #[inline]
     pub fn fields(&mut self) -> &mut Fields {
         self.out.fields
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Fields;
+
+    #[test]
+    fn names_from_data_are_made_such_as_may_be() {
+        let long = "ü".repeat(200);
+        for (name, allowed) in
+            [("a", "a"), ("_a", "_a"), ("__a", "_a"), ("____", "_"), ("", "_"), (long.as_str(), &long[..256])]
+        {
+            assert_eq!(Fields::allowed(name), allowed);
+        }
     }
 }

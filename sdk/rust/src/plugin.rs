@@ -13,14 +13,18 @@ pub trait Settings {
     const SCHEMA: Schema;
 }
 
-/// No settings.
-impl Settings for () {
-    const SCHEMA: Schema = Schema::Optional(&Schema::Object { properties: &[], closed: true });
+/// The settings of a plugin that has none.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
+impl Settings for NoSettings {
+    const SCHEMA: Schema = Schema::Object { properties: &[], closed: true };
 }
 
 /// A plugin that looks at one event at a time.
 pub trait Plugin: Sized {
-    /// What its user may set; `()` for nothing.
+    /// What its user may set; [`NoSettings`] for nothing.
     type Settings: Settings + serde::de::DeserializeOwned;
 
     /// Checks the settings and names the fields that the plugin will make. An error is shown to the one who
@@ -33,7 +37,7 @@ pub trait Plugin: Sized {
 
 /// A plugin that looks at a batch at a time: to join events, to split them, or to hold some back.
 pub trait BatchPlugin: Sized {
-    /// What its user may set; `()` for nothing.
+    /// What its user may set; [`NoSettings`] for nothing.
     type Settings: Settings + serde::de::DeserializeOwned;
 
     /// As [`Plugin::new`].

@@ -123,7 +123,9 @@ impl Guest for Evil {
                 out.origins[1] = 0;
             }
             Mode::TooManyHeld => out = Output { held: events + 1, ..nothing() },
-            Mode::FailedTwice => out = Output { reasons: vec!["bad".to_owned()], failed: vec![0, 0, 0, 0], ..nothing() },
+            Mode::FailedTwice => {
+                out = Output { reasons: vec!["bad".to_owned()], failed: vec![0, 0, 0, 0], ..nothing() }
+            }
             Mode::FailedAndKept => {
                 out.origins = one_to_one(events);
                 (out.reasons, out.failed) = (vec!["bad".to_owned()], vec![0, 0]);
@@ -136,10 +138,10 @@ impl Guest for Evil {
             Mode::ManyFields => out.fields = (0..5000).map(|n| field(&format!("f{n}"))).collect(),
 
             Mode::BeyondMemory => out.made = beyond_memory(),
-            Mode::Gigabyte => out.made = vec![0; 900 << 20],
+            Mode::Gigabyte => out.made = unwritten(900 << 20),
             Mode::Swell => {
-                // All events again and again in one event: a few numbers that stand for gigabytes.
-                let cells = (2u32 << 30) / bytes;
+                // All events again and again in one event: a few numbers that stand for many bytes.
+                let cells = (128 << 20) / bytes;
                 out.cells = [0, 0, bytes].repeat(cells as usize);
                 (out.rows, out.origins) = (vec![cells], vec![0, events]);
             }
@@ -219,6 +221,15 @@ fn beyond_memory() -> Vec<u8> {
     // SAFETY: there is none; to break this promise is the attack. Nobody but the host looks at the list: the
     // guest does not free it before the host has read it, and the instance does not live that long.
     unsafe { Vec::from_raw_parts(64 as *mut u8, 1 << 30, 1 << 30) }
+}
+
+/// A large list in memory that the plugin may have, but has not touched.
+#[allow(unsafe_code)]
+fn unwritten(bytes: usize) -> Vec<u8> {
+    let mut list = Vec::with_capacity(bytes);
+    // SAFETY: memory that WebAssembly gives is zero, and has room for so many bytes.
+    unsafe { list.set_len(bytes) };
+    list
 }
 
 #[allow(unsafe_code)]
