@@ -43,8 +43,7 @@ impl Guest {
 
     /// Passes a line on, under the plugin's name, escaped, cut, and limited in rate.
     pub(super) fn log(&mut self, level: tracing::Level, message: &str) {
-        let message: String = cut(message, self.limits.log_line).escape_debug().collect();
-        let message = message.replace("\\\"", "\"").replace("\\'", "'");
+        let message = harmless(message, self.limits.log_line);
         if level == tracing::Level::ERROR {
             self.last_error = Some(message.clone());
         }
@@ -104,6 +103,15 @@ impl ResourceLimiter for Guest {
     fn memories(&self) -> usize {
         self.limits.instances
     }
+}
+
+/// A guest's text for a person's terminal: cut to so many bytes, with control characters escaped.
+pub fn harmless(text: &str, most: usize) -> String {
+    let escape = |c: char| match c {
+        c if c.is_control() => c.escape_debug().to_string(),
+        c => c.to_string(),
+    };
+    cut(text, most).chars().map(escape).collect()
 }
 
 /// At most so many bytes of a text, cut between characters.

@@ -7,7 +7,7 @@ use anyhow::Result;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::api::v0_1;
-use super::guest::{Guest, cut};
+use super::guest::{Guest, harmless};
 use super::limits::{Limits, RECYCLE_PERCENT};
 use super::{Plugin, output::Violation};
 use crate::event::Batch;
@@ -79,7 +79,7 @@ impl Instance {
         let bound = bound.map_err(|e| store_fault(&store, e, limits.configure_fuel, limits))?;
         match v0_1::configure(&mut store, &bound, settings) {
             Ok(Ok(())) => Ok(Instance { store, bound, limits: *limits }),
-            Ok(Err(refusal)) => Err(SettingsRefused(cut(&refusal, 4 * limits.log_line)).into()),
+            Ok(Err(refusal)) => Err(SettingsRefused(harmless(&refusal, 4 * limits.log_line)).into()),
             Err(error) => Err(store_fault(&store, error, limits.configure_fuel, limits).into()),
         }
     }
@@ -131,7 +131,7 @@ fn store_fault(store: &Store<Guest>, error: wasmtime::Error, fuel: u64, limits: 
     let what = match (trap, &guest.last_error) {
         (Some(Trap::UnreachableCodeReached), Some(said)) => said.clone(),
         (Some(trap), _) => trap.to_string(),
-        (None, _) => cut(&error.root_cause().to_string(), limits.log_line),
+        (None, _) => harmless(&error.root_cause().to_string(), limits.log_line),
     };
     Fault::Trapped { what, stack }
 }
@@ -139,7 +139,7 @@ fn store_fault(store: &Store<Guest>, error: wasmtime::Error, fuel: u64, limits: 
 /// Frames by name, innermost first, without those of the panic itself.
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
     let names = backtrace.frames().iter().map(|frame| match frame.func_name() {
-        Some(name) => cut(&format!("{:#}", rustc_demangle::demangle(name)), 200),
+        Some(name) => harmless(&format!("{:#}", rustc_demangle::demangle(name)), 200),
         None => format!("function {}", frame.func_index()),
     });
     let of_panic = |name: &String| ["std::", "core::", "__rust", "_rust", "abort"].iter().any(|p| name.contains(p));

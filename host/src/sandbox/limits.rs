@@ -42,7 +42,7 @@ impl Default for Limits {
             memory: 64 << 20,
             table_elements: 100_000,
             instances: 64,
-            output_bytes: 64 << 20,
+            output_bytes: 16 << 20,
             held_bytes: 4 << 20,
             fields: 4096,
             field_name: 256,

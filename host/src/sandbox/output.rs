@@ -48,6 +48,8 @@ pub struct Numbers<'a> {
     pub failed: &'a [u32],
     /// Events at the end of the input.
     pub held: u32,
+    /// Bytes that all cells together may point at. Many cells may share bytes, and each is written by itself.
+    pub most_bytes: usize,
 }
 
 /// Checks every number against the contract.
@@ -94,6 +96,8 @@ fn check_cells(n: &Numbers) -> Result<(), Violation> {
             n.made
         );
     }
+    let bytes: u64 = n.cells.chunks_exact(CELL).map(|cell| u64::from(cell[2] - cell[1])).sum();
+    ensure!(bytes <= n.most_bytes as u64, "the cells have {bytes} bytes together, and {} are allowed", n.most_bytes);
     Ok(())
 }
 
@@ -158,13 +162,15 @@ mod tests {
             origins: &[0, 1, 1, 2],
             failed: &[],
             held: 0,
+            most_bytes: 12,
         }
     }
 
     #[test]
     fn every_lie_is_named() {
         assert_eq!(check(&good()), Ok(()));
-        let lies: [(Numbers, &str); 17] = [
+        let lies: [(Numbers, &str); 18] = [
+            (Numbers { cells: &[0, 0, 10, 1, 0, 3], ..good() }, "the cells have 13 bytes together, and 12 are allowed"),
             (Numbers { cells: &[0, 0], ..good() }, "2 numbers of cells"),
             (Numbers { rows: &[2, 1], ..good() }, "the row of event 1 ends at cell 1, before it starts at 2"),
             (Numbers { rows: &[1, 3], ..good() }, "the rows end at cell 3 of 2"),

@@ -72,6 +72,8 @@ pub struct Reader {
     next_event: u64,
     /// Bytes to read at once: more than usual while a line is longer than that.
     want: usize,
+    /// Whether the offset is in the middle of a line: what came before was shipped without its end.
+    is_mid_line: bool,
     /// The file's size as far as it was looked at.
     seen: u64,
     /// When the bytes between the offset and that were last found to have grown.
@@ -91,6 +93,7 @@ impl Reader {
             tail: None,
             next_event: 0,
             want: CHUNK,
+            is_mid_line: false,
             seen: 0,
             waits_since: None,
         }
@@ -101,6 +104,7 @@ impl Reader {
         let same = position.is_in(&self.file);
         if same {
             self.skip_to(position.offset);
+            self.is_mid_line = position.offset > 0 && self.byte_at(position.offset - 1).is_some_and(|b| b != b'\n');
         }
         same
     }
@@ -115,6 +119,7 @@ impl Reader {
         self.key = key;
         (self.offset, self.seen, self.waits_since) = (0, 0, None);
         self.next_event = 0;
+        self.is_mid_line = false;
         self.tail = None;
         self.want = CHUNK;
     }
@@ -173,6 +178,7 @@ impl Reader {
 
     /// Reads the next events. With `flush`, what the file has after its last newline is an event too.
     pub fn read(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool) -> io::Result<()> {
+        self.skip_late_line_end();
         loop {
             self.read_once(chunk, framing, flush)?;
             let has_no_line = chunk.batch.is_empty() && !chunk.at_end;
@@ -184,6 +190,28 @@ impl Reader {
         }
         self.want = CHUNK;
         Ok(())
+    }
+
+    /// The end of a line that was shipped without it is not an empty line.
+    fn skip_late_line_end(&mut self) {
+        if !self.is_mid_line {
+            return;
+        }
+        let ends = match (self.byte_at(self.offset), self.byte_at(self.offset + 1)) {
+            (Some(b'\n'), _) => 1,
+            (Some(b'\r'), Some(b'\n')) => 2,
+            // Perhaps half of a line end, or nothing yet.
+            (None | Some(b'\r'), None) => return,
+            _ => 0,
+        };
+        self.is_mid_line = false;
+        self.offset += ends;
+        self.seen = self.seen.max(self.offset);
+    }
+
+    fn byte_at(&self, offset: u64) -> Option<u8> {
+        let mut byte = [0];
+        (pread(&self.file, &mut byte, offset) == Ok(1)).then_some(byte[0])
     }
 
     fn read_once(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool) -> io::Result<()> {
@@ -212,6 +240,9 @@ impl Reader {
         chunk.key = self.key;
         chunk.base = self.offset;
         chunk.bytes = framed.consumed as u64;
+        if framed.consumed > 0 {
+            self.is_mid_line = flush && ended && batch.arena[framed.consumed - 1] != b'\n';
+        }
         self.offset += framed.consumed as u64;
         self.next_event += batch.len() as u64;
         chunk.end = self.offset;
