@@ -91,6 +91,8 @@ pub struct Lane {
     /// Settled offsets that are not noted yet.
     settled: HashMap<u64, u64>,
     noted: Instant,
+    /// Whether it has been told that what is there now is all there is.
+    is_finishing: bool,
     /// How many faults of plugins were told of, and when.
     told: Option<(u64, Instant)>,
 }
@@ -167,6 +169,7 @@ impl Lane {
             spare: Vec::new(),
             settled: HashMap::new(),
             noted: Instant::now(),
+            is_finishing: false,
             told: None,
         }
     }
@@ -184,6 +187,10 @@ impl Lane {
             self.files.remove(&key);
         }
         let until_idle = self.mode.is(Mode::UNTIL_IDLE);
+        if until_idle && !self.is_finishing {
+            self.is_finishing = true;
+            self.source.look_again();
+        }
         match self.source.read(&mut scratch.chunk, until_idle) {
             Read::Some => {
                 let ended = until_idle && scratch.chunk.at_end;

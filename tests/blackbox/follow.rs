@@ -86,7 +86,7 @@ fn a_root_that_cannot_be_read_keeps_no_other_logstore() {
         other("x/file", "file") + &other("x/none", "none/at/all") + &other("x/below", "file/below") + RAW;
     if !rustix::process::geteuid().is_root() {
         fs::create_dir(site.path("locked")).unwrap();
-        fs::set_permissions(site.path("locked"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+        fs::set_permissions(site.path("locked"), std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
         logstores = other("x/locked", "locked") + &logstores;
     }
     site.config(&logstores);

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::agent::{Agent, GRACE, Options};
 use crate::config::{self, ConfigErrors};
@@ -31,6 +33,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     super::start_log("info");
+    let mut signals = Signals::listen()?;
     let file = args.config.to_string_lossy();
     let loaded = config::load(&args.config)?;
     for warning in &loaded.warnings {
@@ -47,7 +50,7 @@ pub fn run(args: &Args) -> Result<()> {
     if agent.accounts.is_empty() {
         tracing::warn!("no logstore of this configuration is for this agent's machine groups");
     }
-    wait(&agent, args.until_idle)?;
+    signals.wait(&agent, args.until_idle);
     let is_lost = agent.has_lost_a_sink();
     let (accounts, problems) = (agent.accounts.clone(), agent.problems.clone());
     agent.stop(if is_lost { Duration::ZERO } else { GRACE })?;
@@ -55,12 +58,13 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, accounts) in &accounts {
         let counts: BTreeMap<_, _> = accounts.summary().into_iter().collect();
         tracing::info!(
-            "{name}: read {}, delivered {} ({} of them raw), dropped by plugins {}, in flight {}",
+            "{name}: read {}, delivered {} ({} of them raw), dropped by plugins {}, in flight {}, faults of plugins {}",
             counts["read"],
             counts["delivered"],
             counts["kept_raw"],
             counts["dropped"],
-            counts["in_flight"]
+            counts["in_flight"],
+            counts["faults"]
         );
         summary.insert(name, counts);
     }
@@ -75,27 +79,39 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// Waits until all lanes are done, a sink is gone, or for a signal, which has the lanes drained.
-fn wait(agent: &Agent, until_idle: bool) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let done = async {
-            // An agent that follows may have no lane at all, and waits for a signal all the same.
-            let goes_on = || !agent.has_lost_a_sink() && (!agent.is_done() || agent.accounts.is_empty() && !until_idle);
-            // Looking is cheap, and whatever ends the agent needs no way to tell.
-            let pause = if until_idle { Duration::from_millis(10) } else { Duration::from_millis(500) };
-            while goes_on() {
-                tokio::time::sleep(pause).await;
+/// The signals that end the agent. They are listened for before anything starts, so that none comes too early.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let guard = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        drop(guard);
+        Ok(Signals { runtime, terminate, interrupt })
+    }
+
+    /// Waits until all lanes are done, a sink is gone, or for a signal, which has the lanes drained.
+    fn wait(&mut self, agent: &Agent, until_idle: bool) {
+        // An agent that follows may have no lane at all, and waits for a signal all the same.
+        let goes_on = || !agent.has_lost_a_sink() && (!agent.is_done() || agent.accounts.is_empty() && !until_idle);
+        // Looking is cheap, and whatever ends the agent needs no way to tell.
+        let pause = Duration::from_millis(if until_idle { 10 } else { 500 });
+        self.runtime.block_on(async {
+            let done = async {
+                while goes_on() {
+                    tokio::time::sleep(pause).await;
+                }
+            };
+            tokio::select! {
+                () = done => {}
+                _ = self.terminate.recv() => agent.drain(),
+                _ = self.interrupt.recv() => agent.drain(),
             }
-        };
-        tokio::select! {
-            () = done => {}
-            _ = terminate.recv() => agent.drain(),
-            _ = interrupt.recv() => agent.drain(),
-        }
-        Ok(())
-    })
+        });
+    }
 }

@@ -38,7 +38,7 @@ impl Default for Limits {
         Limits {
             fuel_base: 10_000_000,
             fuel_per_byte: 10_000,
-            configure_fuel: 20_000_000_000,
+            configure_fuel: 5_000_000_000,
             memory: 64 << 20,
             table_elements: 100_000,
             instances: 64,

@@ -43,12 +43,16 @@ impl Output for ToFiles {
         if !self.open.contains_key(path) {
             self.open.insert(path.clone(), open(path).map_err(|e| at(path, e))?);
         }
-        let written = (&self.open[path]).write(bytes).map_err(|e| at(path, e));
-        if written.is_err() {
-            // Opened again for the next try: it may have been deleted, or its file system mounted anew.
+        (&self.open[path]).write(bytes).map_err(|e| at(path, e))
+    }
+
+    /// The file is opened again, for it may have been deleted, or its file system mounted anew; and opening cuts off a
+    /// line that was written in part.
+    fn recover(&mut self, target: &Target, bytes: &[u8], written: usize) -> usize {
+        if let Target::File(path) = target {
             self.open.remove(path);
         }
-        written
+        memchr::memrchr(b'\n', &bytes[..written]).map_or(0, |newline| newline + 1)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -78,20 +82,26 @@ fn open(path: &Path) -> io::Result<File> {
 
 /// Where the last line begins, if it is one of ours and has no end.
 fn torn_line(file: &File, len: u64) -> io::Result<Option<u64>> {
-    /// Longer lines are left as they are.
-    const MOST: u64 = 1 << 20;
-    let from = len.saturating_sub(MOST);
-    let mut tail = vec![0; (len - from) as usize];
-    file.read_exact_at(&mut tail, from)?;
-    if tail.last().is_none_or(|last| *last == b'\n') {
+    const BLOCK: u64 = 64 << 10;
+    let mut block = [0; BLOCK as usize];
+    let mut end = len;
+    // Backwards, until the line's beginning.
+    let start = loop {
+        let from = end.saturating_sub(BLOCK);
+        let block = &mut block[..(end - from) as usize];
+        file.read_exact_at(block, from)?;
+        match memchr::memrchr(b'\n', block) {
+            Some(newline) => break from + newline as u64 + 1,
+            None if from == 0 => break 0,
+            None => end = from,
+        }
+    };
+    if start == len {
         return Ok(None);
     }
-    let start = match memchr::memrchr(b'\n', &tail) {
-        Some(newline) => newline + 1,
-        None if from == 0 => 0,
-        None => return Ok(None),
-    };
-    Ok((tail[start] == b'{').then_some(from + start as u64))
+    let mut first = [0];
+    file.read_exact_at(&mut first, start)?;
+    Ok((first == *b"{").then_some(start))
 }
 
 #[cfg(test)]
@@ -101,17 +111,19 @@ mod tests {
     #[test]
     fn only_our_own_torn_line_is_cut_off() {
         let dir = tempfile::tempdir().unwrap();
+        let long = format!("{{}}\n{{\"a\":\"{}", "x".repeat(200_000));
         for (before, after) in [
             ("{\"a\":1}\n{\"a\":", "{\"a\":1}\n"),
             ("{\"a\"", ""),
             ("{\"a\":1}\n", "{\"a\":1}\n"),
             ("notes without an end", "notes without an end"),
             ("", ""),
+            (&long, "{}\n"),
         ] {
             let path = dir.path().join("out");
             std::fs::write(&path, before).unwrap();
             drop(open(&path).unwrap());
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{before}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{before:.40}");
         }
     }
 }

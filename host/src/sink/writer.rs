@@ -20,6 +20,10 @@ const REPORT_EVERY: Duration = Duration::from_secs(30);
 pub trait Output: Send + 'static {
     /// Writes some of the bytes and says how many.
     fn write(&mut self, target: &Target, bytes: &[u8]) -> io::Result<usize>;
+    /// Called after a failure: where in the payload to go on, of which so much was written.
+    fn recover(&mut self, _: &Target, _bytes: &[u8], written: usize) -> usize {
+        written
+    }
     /// Called after each payload.
     fn flush(&mut self) -> io::Result<()>;
 }
@@ -123,6 +127,7 @@ fn write_all(
             tracing::error!(sink, "cannot write, trying again until it works; nothing is lost: {error}");
             reported = Some(Instant::now());
         }
+        written = output.recover(target, bytes, written);
         if !deadline.pause(pause) {
             return false;
         }

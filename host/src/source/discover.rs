@@ -149,11 +149,11 @@ impl Discovery {
                             found.push(Found { path, id, len: meta.len() });
                         }
                     }
-                    Err(error) if kind.is_symlink() && self.refused.len() < MOST_TOLD => {
-                        if self.refused.insert(path.clone()) {
-                            let link = self.root.join(&path);
-                            tracing::warn!(link = %link.display(), "not read, for it leads nowhere or out of its root: {error}");
-                        }
+                    Err(error)
+                        if kind.is_symlink() && self.refused.len() < MOST_TOLD && self.refused.insert(path.clone()) =>
+                    {
+                        let link = self.root.join(&path);
+                        tracing::warn!(link = %link.display(), "not read, for it leads nowhere or out of its root: {error}");
                     }
                     _ => {}
                 }

@@ -171,9 +171,9 @@ mod tests {
     struct Picky(FieldId);
 
     impl Plugin for Picky {
-        type Settings = ();
+        type Settings = NoSettings;
 
-        fn new(_: (), fields: &mut Fields) -> Result<Self, String> {
+        fn new(_: NoSettings, fields: &mut Fields) -> Result<Self, String> {
             Ok(Picky(fields.add("loud", Kind::Text)))
         }
 
@@ -191,9 +191,9 @@ mod tests {
     struct Pairs(FieldId);
 
     impl BatchPlugin for Pairs {
-        type Settings = ();
+        type Settings = NoSettings;
 
-        fn new(_: (), fields: &mut Fields) -> Result<Self, String> {
+        fn new(_: NoSettings, fields: &mut Fields) -> Result<Self, String> {
             Ok(Pairs(fields.add("pair", Kind::Text)))
         }
 
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn each_event_is_kept_failed_or_dropped_in_its_place() {
         let lines = ["a", "!b", "-c", "d", "!e", "-f"];
-        let out = Harness::<Picky>::new("null").unwrap().process(&lines, true);
+        let out = Harness::<Picky>::new("{}").unwrap().process(&lines, true);
         let got: Vec<_> = out.events.iter().map(|e| (e.cells[0].2.as_str(), e.error.as_deref(), e.origin.0)).collect();
         let shouting = Some("shouting");
         assert_eq!(got, [("A", None, 0), ("!b", shouting, 1), ("D", None, 3), ("!e", shouting, 4)]);
@@ -233,7 +233,7 @@ mod tests {
             (&[], &[], 0),
             (&["!a", "-b", "c"], &[0, 2], 1),
         ] {
-            let out = Harness::<Picky>::new("null").unwrap().process(lines, true);
+            let out = Harness::<Picky>::new("{}").unwrap().process(lines, true);
             assert_eq!(out.events.iter().map(|e| e.origin.0).collect::<Vec<_>>(), kept, "{lines:?}");
             assert_eq!(out.dropped, dropped, "{lines:?}");
         }
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_batch_plugin_joins_and_holds() {
-        let mut pairs = Harness::<Pairs>::new("null").unwrap();
+        let mut pairs = Harness::<Pairs>::new("{}").unwrap();
         let out = pairs.process(&["a", "b", "c"], false);
         assert_eq!((out.events[0].get("pair"), out.events[0].origin), (Some("ab"), (0, 2)));
         assert_eq!((out.events.len(), out.dropped, out.held), (1, 0, 1));
