@@ -77,10 +77,13 @@ impl<S: Default> Schedule<S> {
     /// Gives a lane its first turn.
     pub fn add(&self, number: usize, lane: Box<dyn TakeTurn<S>>) {
         let mut state = self.lock();
-        state.slots[number].lane = Some(lane);
+        let slot = &mut state.slots[number];
+        debug_assert!(slot.lane.is_none());
+        // It may have been woken before it was here.
+        (slot.lane, slot.is_ready) = (Some(lane), true);
+        state.ready.push_back(number);
         state.open += 1;
-        drop(state);
-        self.wake(number);
+        self.changed.notify_one();
     }
 
     /// Gives a lane a turn soon. One that has its turn just now gets another.
@@ -230,6 +233,17 @@ mod tests {
     fn lanes_take_turns_until_all_are_done() {
         use Turn::More;
         assert_eq!(run(vec![('a', vec![More, More, More]), ('b', vec![More]), ('c', vec![])]), "abcabaa");
+    }
+
+    #[test]
+    fn a_lane_that_was_woken_before_it_was_there_gets_its_turns() {
+        let schedule = Schedule::new();
+        let log = Arc::new(Mutex::new(String::new()));
+        let number = schedule.reserve();
+        schedule.wake(number);
+        schedule.add(number, Box::new(Scripted { name: 'a', script: [Turn::More].into(), log: log.clone() }));
+        schedule.work(&mut ());
+        assert_eq!(*log.lock().unwrap(), "aa");
     }
 
     #[test]

@@ -114,7 +114,8 @@ pub enum Read {
 }
 
 impl Source {
-    /// Files that are begun where `known` says, which is what a former run had settled.
+    /// Files that are begun where `known` says, which is what a former run had settled. Looks at all files, so that
+    /// what is there by now is what "was there when the agent started".
     pub fn new(
         settings: Settings,
         known: HashMap<FileId, Position>,
@@ -122,7 +123,7 @@ impl Source {
         news: Arc<News>,
     ) -> anyhow::Result<Self> {
         let discovery = Discovery::new(&settings.root, &settings.include, &settings.exclude)?;
-        Ok(Source {
+        let mut source = Source {
             settings,
             discovery,
             news,
@@ -138,7 +139,9 @@ impl Source {
             next_key: 0,
             ended: Vec::new(),
             counts: Counts::default(),
-        })
+        };
+        source.scan(Instant::now());
+        Ok(source)
     }
 
     /// Reads the next chunk of the file whose turn it is. With `flush`, what has no newline at the end of a file

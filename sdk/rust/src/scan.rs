@@ -304,7 +304,7 @@ mod tests {
                 let end = data.len();
                 data.extend(vec![0xee; behind]);
                 assert!(literal.is_at(&data, 3, end) && !literal.is_at(&data, 4, end));
-                assert_eq!(literal.is_at(&data, 3, end - 1), false);
+                assert!(!literal.is_at(&data, 3, end - 1));
                 for wrong in 3..end {
                     let mut data = data.clone();
                     data[wrong] ^= 1;
