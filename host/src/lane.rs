@@ -91,6 +91,8 @@ pub struct Lane {
     /// Settled offsets that are not noted yet.
     settled: HashMap<u64, u64>,
     noted: Instant,
+    /// Events of all files that are not decided on, because plugins hold them.
+    undecided: u64,
     /// Whether it has been told that what is there now is all there is.
     is_finishing: bool,
     /// How many faults of plugins were told of, and when.
@@ -169,6 +171,7 @@ impl Lane {
             spare: Vec::new(),
             settled: HashMap::new(),
             noted: Instant::now(),
+            undecided: 0,
             is_finishing: false,
             told: None,
         }
@@ -201,6 +204,9 @@ impl Lane {
             }
             Read::NothingBefore(_) if until_idle => self.finish_or_rest(),
             Read::NothingBefore(when) => {
+                if self.undecided == 0 {
+                    return self.rest(Some(when));
+                }
                 let held = self.files.iter().filter_map(|(key, file)| Some((file.held_since? + HOLD_AT_MOST, *key)));
                 match held.min() {
                     Some((due, key)) if due <= Instant::now() => {
@@ -226,6 +232,7 @@ impl Lane {
     /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file.
     fn process(&mut self, chunk: &mut Chunk, last: bool) {
         let file = self.files.entry(chunk.key).or_default();
+        let undecided_before = file.next.0 - file.tally.next();
         let read = chunk.batch.len() as u64;
         let end = chunk.batch.first + read;
         let batch = std::mem::take(&mut chunk.batch);
@@ -248,6 +255,8 @@ impl Lane {
             false => Some(Instant::now()),
         };
         let tallied = file.tally.count(&batch, settled);
+        self.undecided += end - file.tally.next();
+        self.undecided -= undecided_before;
         if let (Some(tap), Some(before)) = (&mut self.tap, before) {
             tap(&before, &batch);
         }
@@ -286,6 +295,7 @@ impl Lane {
     /// Takes the payloads that came back, and settles offsets up to the first that didn't.
     fn settle(&mut self, returned: &mut Vec<Returned>) {
         self.returns.take(returned);
+        let news = !returned.is_empty();
         for Returned { id, buffer } in returned.drain(..) {
             let Some(first) = self.pending.front().map(|pending| pending.id) else { continue };
             let Some(pending) = self.pending.get_mut((id - first) as usize) else { continue };
@@ -294,6 +304,9 @@ impl Lane {
             metrics::add(&self.accounts.kept_raw, pending.kept_raw);
             metrics::add(&self.accounts.bytes_delivered, pending.bytes);
             self.spare.push(buffer);
+        }
+        if news {
+            self.count_in_flight();
         }
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.is_back) {
             self.settled.insert(pending.file, pending.offset);
@@ -346,7 +359,14 @@ impl Lane {
         }
     }
 
+    /// Events in payloads that are not back, and events that are not decided on.
+    fn count_in_flight(&self) {
+        let shipped: u64 = self.pending.iter().filter(|pending| !pending.is_back).map(|pending| pending.shipped).sum();
+        metrics::set(&self.accounts.in_flight, shipped + self.undecided);
+    }
+
     fn publish(&mut self) {
+        self.count_in_flight();
         let accounts = &self.accounts;
         let counts = self.source.counts;
         metrics::set(&accounts.bytes_read, counts.bytes);

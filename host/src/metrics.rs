@@ -1,5 +1,6 @@
 //! Every metric's name, in one place.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
@@ -9,14 +10,9 @@ macro_rules! counters {
         pub struct $name { $($(#[$field_doc])* pub $field: AtomicU64,)* }
 
         impl $name {
-            /// Each counter's metric and value, in their order.
-            pub fn list(&self) -> Vec<(&'static str, u64)> {
-                vec![$(($metric, self.$field.load(Ordering::Relaxed)),)*]
-            }
-
-            /// Each counter's short name and value.
-            fn short(&self) -> Vec<(&'static str, u64)> {
-                vec![$((stringify!($field), self.$field.load(Ordering::Relaxed)),)*]
+            /// Each one's short name, metric and value, in their order.
+            pub fn list(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($field), $metric, self.$field.load(Ordering::Relaxed)),)*]
             }
         }
     };
@@ -35,6 +31,8 @@ counters! {
         kept_raw => "weir_events_kept_raw_total",
         /// Events that a plugin left out on purpose.
         dropped => "weir_events_dropped_total",
+        /// Events that are on their way to the destination, or held by a plugin. Counted by itself, not as the rest.
+        in_flight => "weir_events_in_flight",
         /// Cuts that were made in events because they were too long; each makes one event more.
         split => "weir_events_split_total",
         /// Bytes of files that were read.
@@ -57,18 +55,9 @@ counters! {
 }
 
 impl Accounts {
-    /// Each counter's short name and value, and what is in flight: for a summary of a run.
-    pub fn summary(&self) -> Vec<(&'static str, u64)> {
-        let mut all = self.short();
-        all.push(("in_flight", self.in_flight()));
-        all
-    }
-
-    /// Events that were read and are not yet delivered or dropped.
-    pub fn in_flight(&self) -> u64 {
-        let [read, delivered, dropped] =
-            [&self.read, &self.delivered, &self.dropped].map(|c| c.load(Ordering::Relaxed));
-        read.saturating_sub(delivered + dropped)
+    /// Values by their short names: for a summary of a run.
+    pub fn summary(&self) -> BTreeMap<&'static str, u64> {
+        self.list().into_iter().map(|(name, _, value)| (name, value)).collect()
     }
 }
 
@@ -80,4 +69,17 @@ pub fn add(counter: &AtomicU64, amount: u64) {
 /// Sets a counter to what somebody else has counted.
 pub fn set(counter: &AtomicU64, value: u64) {
     counter.store(value, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Accounts;
+
+    #[test]
+    fn every_metric_is_documented() {
+        let page = include_str!("../../docs/guarantees.md");
+        for (name, metric, _) in Accounts::default().list() {
+            assert!(page.contains(&format!("`{name}`")) && page.contains(&format!("`{metric}`")), "{name}, {metric}");
+        }
+    }
 }

@@ -74,7 +74,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let out = File::open(dir.path().join("out/shop/nginx-access.ndjson")).context("reading what came out")?;
     let lines = count_lines(out)?;
-    summarize(&accounts.summary().into_iter().collect(), written, lines, wall);
+    summarize(&accounts.summary(), written, lines, wall);
     ensure!(lines == written, "{written} lines were written and {lines} came out");
     Ok(())
 }
@@ -138,7 +138,7 @@ fn write_logs(path: &Path, args: &Args, agent: &Agent) -> Result<u64> {
         file.write_all(&burst)?;
         if begun.elapsed().as_secs() > told {
             told = begun.elapsed().as_secs();
-            let counts: BTreeMap<_, _> = agent.accounts["shop/nginx-access"].summary().into_iter().collect();
+            let counts = agent.accounts["shop/nginx-access"].summary();
             println!("  {told} s: {} written, {} delivered", generator.count(), counts["delivered"]);
         }
     }

@@ -56,7 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     agent.stop(if is_lost { Duration::ZERO } else { GRACE })?;
     let mut summary = BTreeMap::new();
     for (name, accounts) in &accounts {
-        let counts: BTreeMap<_, _> = accounts.summary().into_iter().collect();
+        let counts = accounts.summary();
         tracing::info!(
             "{name}: read {}, delivered {} ({} of them raw), dropped by plugins {}, in flight {}, faults of plugins {}",
             counts["read"],

@@ -26,6 +26,11 @@ impl Tally {
         Tally { next: first }
     }
 
+    /// The first event that has not been counted.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
     /// Counts what `batch` ships, given that every event before `settled` has been decided on.
     pub fn count(&mut self, batch: &Batch, settled: u64) -> Tallied {
         let mut counted = Tallied::default();
