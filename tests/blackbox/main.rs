@@ -14,5 +14,6 @@ mod evil;
 mod follow;
 mod golden;
 mod harness;
+mod multiline;
 mod refused;
 mod restart;
