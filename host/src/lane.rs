@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
 use crate::clock::thread_cpu;
-use crate::event::{Batch, Tally};
+use crate::event::{Batch, Tags, Tally};
 use crate::metrics::{self, Accounts};
 use crate::sandbox::{Chain, Held};
 use crate::schedule::{TakeTurn, Turn};
@@ -127,6 +127,8 @@ pub struct Parts {
 
 #[derive(Default)]
 struct FileState {
+    /// The tags of the last chunk, which what is held keeps.
+    tags: Arc<Tags>,
     held: Held,
     tally: Tally,
     /// The offset up to which all was decided on: where the oldest held event begins.
@@ -225,6 +227,8 @@ impl Lane {
         let Some(file) = self.files.get(&key).filter(|file| !file.held.is_empty()) else { return };
         (chunk.key, chunk.batch.first, chunk.end) = (key, file.next.0, file.next.1);
         chunk.batch.clear();
+        // The worker's last batch may have been another lane's.
+        chunk.batch.tags = file.tags.clone();
         chunk.starts.clear();
         self.process(chunk, true);
     }
@@ -236,6 +240,7 @@ impl Lane {
         let read = chunk.batch.len() as u64;
         let end = chunk.batch.first + read;
         let batch = std::mem::take(&mut chunk.batch);
+        file.tags = batch.tags.clone();
         // What numbers of events are counted from when their offsets are asked for.
         chunk.batch.first = batch.first;
         let fields = batch.fields.clone();

@@ -245,3 +245,28 @@ fn the_sink_stdout_gives_ndjson_and_nothing_else() {
     let expected: Vec<u64> = numbered(0..100).iter().flat_map(|n| [n.parse().unwrap(); 2]).collect();
     assert_eq!(all, expected);
 }
+
+#[test]
+fn an_agent_whose_standard_output_is_closed_ends_and_says_so() {
+    let site = Site::new();
+    site.write("weir.yaml", "data_dir: data\nlogstores:\n- { name: a/b, files: { root: logs }, sink: out }\nsinks: { out: { type: stdout } }\n");
+    site.write("logs/a.log", numbers(0..100_000));
+    let mut child =
+        site.weir(["run", "-c", "weir.yaml"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(70));
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert!(said.ends_with("error: a sink is gone; what was in flight comes again at the next start\n"), "{said}");
+}
+
+#[test]
+fn an_agent_without_a_logstore_for_its_groups_says_so_and_waits() {
+    let site = Site::new();
+    site.config("- name: a/b\n  machine_groups: [others]\n  files: { root: logs }\n  sink: out");
+    let mut agent = site.start();
+    agent.wait_to_say("no logstore of this configuration is for this agent's machine groups");
+    agent.wait_to_say("running");
+    // Ended by the signal, and not by itself before.
+    agent.stop().assert_code(0);
+}

@@ -218,6 +218,33 @@ fn an_agent_that_follows_goes_on_after_a_trap() {
 }
 
 #[test]
+fn events_that_failed_before_do_not_overtake_those_that_are_held() {
+    let site = Site::new();
+    site.config(
+        "- name: a/b
+  files: { root: logs }
+  plugins:
+    - { use: json }
+    - { use: weir-evil, settings: { mode: hold-for-ever } }
+  sink: out",
+    );
+    site.write("logs/a.log", "broken 1\n{\"n\":2}\nbroken 3\n{\"n\":4}\n");
+    let mut agent = site.start();
+    // What is held is given back when its file has been quiet.
+    agent.wait_for_lines("a/b", 4);
+    agent.stop().assert_counts("a/b", [4, 4, 4, 0]);
+    let events = site.events("a/b");
+    let shown: Vec<_> =
+        events.iter().map(|e| e["content"].as_str().map_or(e["n"].to_string(), str::to_owned)).collect();
+    assert_eq!(shown, ["broken 1", "2", "broken 3", "4"]);
+    let failed_by: Vec<_> =
+        events.iter().map(|e| e["__error__"].as_str().unwrap().split(':').next().unwrap()).collect();
+    assert_eq!(failed_by, ["json", "weir-evil", "json", "weir-evil"]);
+    let path = site.path("logs/a.log");
+    assert!(events.iter().all(|e| e["__tags__"]["path"].as_str() == path.to_str()));
+}
+
+#[test]
 fn what_is_held_for_ever_is_shipped_raw_at_the_end() {
     assert_error("hold-for-ever", "weir-evil: held, but nothing follows");
 }

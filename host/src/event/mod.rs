@@ -164,10 +164,11 @@ impl Batch {
         }
     }
 
-    /// Copies the last `count` events, with only the bytes that they need.
+    /// Copies the last `count` events, marks and all, with only the bytes that they need.
     pub fn tail(&self, count: usize) -> Batch {
         let mut tail = Batch { tags: self.tags.clone(), ..Batch::default() };
-        for i in self.len() - count..self.len() {
+        let first = self.len() - count;
+        for i in first..self.len() {
             for cell in self.event(i).chunks_exact(CELL) {
                 let field = tail.field(&self.fields[cell[0] as usize]);
                 let start = tail.arena.len() as u32;
@@ -176,6 +177,8 @@ impl Batch {
             }
             tail.end_row(self.time(i), self.origin(i));
         }
+        let marks = self.marks.iter().filter(|mark| mark.event as usize >= first);
+        tail.marks = marks.map(|mark| Mark { event: mark.event - first as u32, reason: mark.reason.clone() }).collect();
         tail
     }
 
@@ -290,6 +293,9 @@ mod tests {
     fn held_events_come_first_and_keep_what_they_are() {
         let held = raw(&["a", "b", "c"], 5).tail(2);
         assert_eq!(held.arena, b"bc");
+        let mut marked = raw(&["a", "b"], 0);
+        marked.marks = [0, 1].map(|event| Mark { event, reason: "no".into() }).into();
+        assert_eq!(text(&marked.tail(1)), ["content=b !no"]);
         let mut next = raw(&["d"], 8);
         next.times = vec![7];
         next.prepend(&held);

@@ -148,7 +148,15 @@ impl Stage {
             };
         }
         let (mut open, open_places) = batch.take_unmarked();
-        let Made { batch: made, mut asides, places } = self.transform(&mut open, held, last);
+        let Made { batch: mut made, mut asides, places } = self.transform(&mut open, held, last);
+        if !held.is_empty() {
+            // Marked events do not overtake those that are held: they wait with them.
+            let first = open_places[open_places.len() - held.len()];
+            batch.arena = std::mem::take(&mut made.arena);
+            *held = batch.tail(batch.len() - first as usize);
+            made.arena = std::mem::take(&mut batch.arena);
+            batch.marks.retain(|mark| mark.event < first);
+        }
         asides.iter_mut().for_each(|aside| aside.event = open_places[aside.event as usize]);
         asides.extend(batch.marks.iter().map(|mark| Aside { event: mark.event, reason: mark.reason.clone() }));
         asides.sort_by_key(|aside| aside.event);

@@ -194,9 +194,11 @@ impl Source {
         next
     }
 
-    /// Looks at all files at the next read, whatever inotify has said by then.
+    /// Looks for files at the next read, and reads each once more, whatever inotify has said by then.
     pub fn look_again(&mut self) {
         self.next_scan = Instant::now();
+        let ids: Vec<_> = self.files.keys().copied().collect();
+        ids.into_iter().for_each(|id| enqueue(&mut self.files, &mut self.queue, id));
     }
 
     /// The position of a file at an offset that is settled; none if the file is no longer open.
@@ -228,13 +230,16 @@ impl Source {
         if changed.everything || now >= self.next_scan {
             self.scan(now);
         }
+        let mut has_new = false;
         for path in changed.paths {
             let Ok(path) = path.strip_prefix(self.discovery.watched_root()) else { continue };
             match self.paths.get(path) {
                 Some(id) => enqueue(&mut self.files, &mut self.queue, *id),
-                None if self.discovery.is_wanted(path) => self.scan(now),
-                None => {}
+                None => has_new |= self.discovery.is_wanted(path),
             }
+        }
+        if has_new {
+            self.scan(now);
         }
     }
 

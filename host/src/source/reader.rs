@@ -126,7 +126,7 @@ impl Reader {
 
     /// Notes by which path the file is now found.
     pub fn rename(&mut self, root: &Path, path: &Path, host: &str) {
-        if self.path.as_os_str().is_empty() || !self.path.ends_with(path) {
+        if self.path.strip_prefix(root) != Ok(path) {
             self.path = root.join(path);
             self.tags = Arc::new(tags(root, path, host));
         }
@@ -255,7 +255,8 @@ impl Reader {
         }
         self.seen = seen;
         if ended {
-            self.tail = Some(tail_hash(&self.file, self.offset)?);
+            // Where it cannot be had, the file was truncated just now: no hash will be this one, and what was read counts.
+            self.tail = Some(tail_hash(&self.file, self.offset).unwrap_or_default());
         }
         Ok(())
     }
