@@ -12,6 +12,7 @@
 pub mod discover;
 pub mod framing;
 pub mod identity;
+pub mod place;
 pub mod reader;
 pub mod watch;
 
