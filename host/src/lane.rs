@@ -9,14 +9,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::checkpoint::Checkpoint;
-use crate::clock::thread_cpu;
+use crate::clock::{Clock, thread_cpu};
 use crate::event::{Batch, Tags, Tally};
 use crate::metrics::{self, Accounts};
 use crate::sandbox::{Chain, Held};
 use crate::schedule::{TakeTurn, Turn};
 use crate::sink::{Buffer, Encoder, Payload, Returned, Returns, Sender, Target};
-use crate::source::reader::Chunk;
-use crate::source::{Read, Source};
+use crate::source::identity::{FileId, Stamp};
+use crate::source::place::Place;
+use crate::source::reader::{Chunk, Name};
+use crate::source::{Ended, Read, Source, Then};
 
 /// Payloads of one lane that are on their way. More are not made before some come back.
 const IN_FLIGHT: usize = 4;
@@ -81,6 +83,7 @@ pub struct Lane {
     checkpoint: Arc<Checkpoint>,
     accounts: Arc<Accounts>,
     mode: Mode,
+    clock: Clock,
     tap: Option<Tap>,
     /// The life of each file, by the source's key.
     files: HashMap<u64, FileState>,
@@ -88,8 +91,8 @@ pub struct Lane {
     next_payload: u64,
     /// Buffers of payloads that came back.
     spare: Vec<Buffer>,
-    /// Settled offsets that are not noted yet.
-    settled: HashMap<u64, u64>,
+    /// What is settled of each file and not noted yet.
+    settled: HashMap<FileId, Settled>,
     noted: Instant,
     /// Events of all files that are not decided on, because plugins hold them.
     undecided: u64,
@@ -121,6 +124,8 @@ pub struct Parts {
     pub accounts: Arc<Accounts>,
     /// What it is asked to do.
     pub mode: Mode,
+    /// What time it is.
+    pub clock: Clock,
     /// Who looks on.
     pub tap: Option<Tap>,
 }
@@ -131,10 +136,15 @@ struct FileState {
     tags: Arc<Tags>,
     held: Held,
     tally: Tally,
-    /// The offset up to which all was decided on: where the oldest held event begins.
-    undecided: u64,
-    /// Number of the next event, and the offset where it begins.
-    next: (u64, u64),
+    /// The place up to which all was decided on: where the oldest held event begins.
+    undecided: Place,
+    /// Number of the next event.
+    next: u64,
+    /// Where the last chunk ended.
+    end: Place,
+    stamp: Stamp,
+    /// The file, once something of it was read.
+    name: Option<Arc<Name>>,
     /// When plugins began to hold what they hold.
     held_since: Option<Instant>,
 }
@@ -143,18 +153,32 @@ struct FileState {
 struct Pending {
     id: u64,
     is_back: bool,
-    file: u64,
-    /// The file's offset that is settled once this and all before it are delivered.
-    offset: u64,
+    /// What is settled once this and all before it are delivered.
+    settles: Settles,
     shipped: u64,
     kept_raw: u64,
     bytes: u64,
 }
 
+enum Settles {
+    /// A file, up to a place.
+    UpTo(Arc<Name>, Place, Stamp),
+    /// All that there was of a file.
+    All(FileId, Then),
+}
+
+/// What is to be noted of a file.
+#[derive(Default)]
+struct Settled {
+    up_to: Option<(Arc<Name>, Place, Stamp)>,
+    then: Option<Then>,
+}
+
 impl Lane {
     /// A lane that has not had a turn.
     pub fn new(parts: Parts) -> Self {
-        let Parts { name, source, chain, encoder, sender, target, returns, checkpoint, accounts, mode, tap } = parts;
+        let Parts { name, source, chain, encoder, sender, target, returns, checkpoint, accounts, mode, clock, tap } =
+            parts;
         Lane {
             name,
             source,
@@ -166,13 +190,14 @@ impl Lane {
             checkpoint,
             accounts,
             mode,
+            noted: clock.now(),
+            clock,
             tap,
             files: HashMap::new(),
             pending: VecDeque::new(),
             next_payload: 0,
             spare: Vec::new(),
             settled: HashMap::new(),
-            noted: Instant::now(),
             undecided: 0,
             is_finishing: false,
             told: None,
@@ -184,19 +209,22 @@ impl Lane {
         if self.mode.is(Mode::DRAIN) {
             return self.finish_or_rest();
         }
+        let now = self.clock.now();
         if self.pending.len() >= IN_FLIGHT {
-            return self.rest(None);
+            // Nothing is read, but what vanishes meanwhile is held.
+            let next = self.source.look(now);
+            return self.rest(Some(next));
         }
-        while let Some(key) = self.source.take_ended() {
-            self.flush(key, &mut scratch.chunk);
-            self.files.remove(&key);
+        while let Some(ended) = self.source.take_ended() {
+            self.end_life(ended, &mut scratch.chunk);
         }
         let until_idle = self.mode.is(Mode::UNTIL_IDLE);
         if until_idle && !self.is_finishing {
             self.is_finishing = true;
-            self.source.look_again();
+            self.source.look_again(now);
         }
-        match self.source.read(&mut scratch.chunk, until_idle) {
+        match self.source.read(&mut scratch.chunk, until_idle, now) {
+            Read::Working => Turn::More,
             Read::Some => {
                 let ended = until_idle && scratch.chunk.at_end;
                 self.process(&mut scratch.chunk, ended);
@@ -211,7 +239,7 @@ impl Lane {
                 }
                 let held = self.files.iter().filter_map(|(key, file)| Some((file.held_since? + HOLD_AT_MOST, *key)));
                 match held.min() {
-                    Some((due, key)) if due <= Instant::now() => {
+                    Some((due, key)) if due <= now => {
                         self.flush(key, &mut scratch.chunk);
                         Turn::More
                     }
@@ -222,21 +250,38 @@ impl Lane {
         }
     }
 
+    /// A file has been let go, or begun anew.
+    fn end_life(&mut self, ended: Ended, chunk: &mut Chunk) {
+        self.flush(ended.key, chunk);
+        let file = self.files.remove(&ended.key);
+        let Some(name) = file.and_then(|file| file.name) else { return };
+        if ended.then != Then::Anew {
+            let settles = Settles::All(name.id, ended.then);
+            let id = self.take_payload();
+            self.pending.push_back(Pending { id, is_back: true, settles, shipped: 0, kept_raw: 0, bytes: 0 });
+        }
+    }
+
+    fn take_payload(&mut self) -> u64 {
+        self.next_payload += 1;
+        self.next_payload - 1
+    }
+
     /// Gives plugins for the last time what they hold of a file.
     fn flush(&mut self, key: u64, chunk: &mut Chunk) {
         let Some(file) = self.files.get(&key).filter(|file| !file.held.is_empty()) else { return };
-        (chunk.key, chunk.batch.first, chunk.end) = (key, file.next.0, file.next.1);
-        chunk.batch.clear();
+        chunk.clear(key, file.next, file.end, file.stamp);
         // The worker's last batch may have been another lane's.
+        chunk.name = file.name.clone();
         chunk.batch.tags = file.tags.clone();
-        chunk.starts.clear();
         self.process(chunk, true);
     }
 
     /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file.
     fn process(&mut self, chunk: &mut Chunk, last: bool) {
+        let Some(name) = chunk.name.clone() else { return };
         let file = self.files.entry(chunk.key).or_default();
-        let undecided_before = file.next.0 - file.tally.next();
+        let undecided_before = file.next - file.tally.next();
         let read = chunk.batch.len() as u64;
         let end = chunk.batch.first + read;
         let batch = std::mem::take(&mut chunk.batch);
@@ -247,17 +292,18 @@ impl Lane {
         let before = self.tap.is_some().then(|| batch.clone());
 
         let batch = if self.chain.is_empty() { batch } else { self.chain.process(batch, &mut file.held, last) };
-        let (settled, offset) = match file.held.first() {
+        let (settled, place) = match file.held.first() {
             None => (end, chunk.end),
-            // A held event that came with an earlier chunk holds the offset where it was.
-            Some(first) => (first, chunk.offset_of(first).unwrap_or(file.undecided)),
+            // A held event that came with an earlier chunk holds the place where it was.
+            Some(first) => (first, chunk.place_of(first).unwrap_or(file.undecided)),
         };
-        file.undecided = offset;
-        file.next = (end, chunk.end);
+        file.undecided = place;
+        (file.next, file.end, file.stamp) = (end, chunk.end, chunk.stamp);
+        file.name = Some(name.clone());
         file.held_since = match file.held.is_empty() {
             true => None,
             false if read == 0 => file.held_since,
-            false => Some(Instant::now()),
+            false => Some(self.clock.now()),
         };
         let tallied = file.tally.count(&batch, settled);
         self.undecided += end - file.tally.next();
@@ -269,13 +315,11 @@ impl Lane {
         let mut bytes = self.spare.pop().unwrap_or_default();
         bytes.clear();
         self.encoder.encode(&batch, &mut bytes);
-        let id = self.next_payload;
-        self.next_payload += 1;
+        let id = self.take_payload();
         self.pending.push_back(Pending {
             id,
             is_back: false,
-            file: chunk.key,
-            offset,
+            settles: Settles::UpTo(name, place, chunk.stamp),
             shipped: tallied.shipped,
             kept_raw: tallied.kept_raw,
             bytes: bytes.len() as u64,
@@ -288,7 +332,9 @@ impl Lane {
             self.sender.send(&self.target, payload);
         }
 
-        metrics::add(&self.accounts.read, read);
+        let skipped = chunk.framed.skipped;
+        metrics::add(&self.accounts.read, read + skipped);
+        metrics::add(&self.accounts.discarded, skipped);
         metrics::add(&self.accounts.dropped, tallied.dropped);
         self.publish();
         // The memory goes back to the worker for the next turn.
@@ -314,19 +360,30 @@ impl Lane {
             self.count_in_flight();
         }
         while let Some(pending) = self.pending.pop_front_if(|pending| pending.is_back) {
-            self.settled.insert(pending.file, pending.offset);
+            match pending.settles {
+                Settles::UpTo(name, place, stamp) => {
+                    let settled = Settled { up_to: Some((name.clone(), place, stamp)), then: None };
+                    self.settled.insert(name.id, settled);
+                }
+                Settles::All(id, then) => self.settled.entry(id).or_default().then = Some(then),
+            }
         }
-        if self.noted.elapsed() >= NOTE_EVERY {
+        if self.clock.now() - self.noted >= NOTE_EVERY {
             self.note();
         }
     }
 
     /// Gives the settled offsets to the checkpoint.
     fn note(&mut self) {
-        self.noted = Instant::now();
-        for (key, offset) in self.settled.drain() {
-            if let Some((file, position)) = self.source.position(key, offset) {
-                self.checkpoint.set(&self.name, file, position);
+        self.noted = self.clock.now();
+        for (id, Settled { up_to, then }) in self.settled.drain() {
+            if let Some((name, place, stamp)) = up_to {
+                self.checkpoint.set(&self.name, id, name.position(place, stamp));
+            }
+            match then {
+                Some(Then::Deleted) => self.checkpoint.remove(&self.name, id),
+                Some(Then::Gone) => self.checkpoint.set_gone(&self.name, id),
+                Some(Then::Anew) | None => {}
             }
         }
     }
@@ -353,9 +410,9 @@ impl Lane {
 
     /// Says in the agent's log that plugins fail, now and then.
     fn tell_faults(&mut self, faults: u64) {
-        let is_due = self.told.is_none_or(|(_, when)| when.elapsed() >= TELL_EVERY);
+        let is_due = self.told.is_none_or(|(_, when)| self.clock.now() - when >= TELL_EVERY);
         if faults > self.told.map_or(0, |(told, _)| told) && is_due {
-            self.told = Some((faults, Instant::now()));
+            self.told = Some((faults, self.clock.now()));
             let last =
                 self.chain.stages().iter().filter_map(|s| Some((s.plugin().name(), s.stats.last_fault.as_ref()?)));
             for (plugin, fault) in last {
@@ -375,7 +432,13 @@ impl Lane {
         let accounts = &self.accounts;
         let counts = self.source.counts;
         metrics::set(&accounts.bytes_read, counts.bytes);
-        metrics::set(&accounts.split, counts.split_lines);
+        metrics::set(&accounts.split, counts.split);
+        metrics::set(&accounts.truncated, counts.truncated);
+        metrics::set(&accounts.malformed, counts.malformed);
+        metrics::set(&accounts.invalid, counts.invalid);
+        metrics::set(&accounts.abandoned_files, counts.abandoned_files);
+        metrics::set(&accounts.abandoned_bytes, counts.abandoned_bytes);
+        metrics::set(&accounts.open_files, self.source.open_files() as u64);
         metrics::set(&accounts.truncations, counts.truncations);
         metrics::set(&accounts.refused, counts.refused);
         let stats = self.chain.stages().iter().map(|stage| &stage.stats);

@@ -21,7 +21,8 @@ macro_rules! counters {
 counters! {
     /// The accounts of one logstore. Events are counted as they were read, before joining and splitting.
     ///
-    /// At every moment `read = delivered + dropped + in flight`, and what is kept raw is a part of delivered.
+    /// At every moment `read = delivered + dropped + discarded + in flight`, and what is kept raw is a part of
+    /// delivered.
     Accounts {
         /// Events read.
         read => "weir_events_read_total",
@@ -31,10 +32,18 @@ counters! {
         kept_raw => "weir_events_kept_raw_total",
         /// Events that a plugin left out on purpose.
         dropped => "weir_events_dropped_total",
+        /// Events that a limit of the logstore left out: they were too long, and `long_lines` is `skip`.
+        discarded => "weir_events_discarded_total",
         /// Events that are on their way to the destination, or held by a plugin. Counted by itself, not as the rest.
         in_flight => "weir_events_in_flight",
         /// Cuts that were made in events because they were too long; each makes one event more.
         split => "weir_events_split_total",
+        /// Events that were cut because they were too long, and the rest of them left out.
+        truncated => "weir_events_truncated_total",
+        /// Lines that are not what `format` says, delivered as they are.
+        malformed => "weir_lines_malformed_total",
+        /// Lines with bytes that are not valid in their encoding.
+        invalid => "weir_lines_invalid_total",
         /// Bytes of files that were read.
         bytes_read => "weir_read_bytes_total",
         /// Bytes that were delivered.
@@ -43,6 +52,12 @@ counters! {
         truncations => "weir_file_truncations_total",
         /// Times that a file could not be opened.
         refused => "weir_file_refusals_total",
+        /// Rotated files that were let go before their end, because of a budget.
+        abandoned_files => "weir_files_abandoned_total",
+        /// Bytes of these that were not read.
+        abandoned_bytes => "weir_file_abandoned_bytes_total",
+        /// Files that are open.
+        open_files => "weir_files_open",
         /// Fuel that plugins used.
         fuel => "weir_plugin_fuel_total",
         /// Calls of plugins that trapped, ran out of something, or broke the contract.

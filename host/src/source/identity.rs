@@ -1,20 +1,19 @@
-//! Which file is which, also after it was renamed, truncated, or the agent was away.
+//! Which file is which, also after it was renamed, truncated, copied, or the agent was away.
 //!
-//! A file is what its device and inode say, as long as its first bytes and the bytes just before the offset are
-//! still what they were. The last catches a file that was truncated and has grown past the old offset.
-
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+//! A file is what its device, inode and time of birth say, as long as its first bytes and the bytes just before the
+//! place that was read to are still what they were. The last catches a file that was truncated and has grown past
+//! that place. What was hashed are the bytes as they were read, not as they are later: a file may change in between.
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Bytes of the head that are looked at.
-const HEAD: u64 = 1024;
+use super::place::Place;
 
-/// Bytes before the offset that are looked at.
-const TAIL: u64 = 64;
+/// Bytes of the head that are looked at.
+pub const HEAD: usize = 1024;
+
+/// Bytes before the end that are looked at.
+pub const TAIL: usize = 64;
 
 /// Device and inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,51 +24,151 @@ pub struct FileId {
     pub inode: u64,
 }
 
-/// A place in a file, and what the file looks like around it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Position {
-    /// Bytes from the start.
-    pub offset: u64,
+/// What a file looked like when it was read to some offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The offset to which it had been read; of the content, if it is compressed.
+    #[serde(default)]
+    pub looked: u64,
     /// Bytes of the head that were hashed: 1024, or the offset if that is less.
     pub head: u64,
     /// Hash of the head.
     pub head_hash: u64,
     /// Hash of the 64 bytes, or fewer, before the offset.
     pub tail_hash: u64,
+}
+
+/// A place in a file that may be gone on from, and what the file looked like.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// Up to where all is settled.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What the file looked like, at the place or after it.
+    #[serde(flatten)]
+    pub stamp: Stamp,
+    /// When the file was made, in Unix nanoseconds, where the file system knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub born: Option<i64>,
     /// Where the file was last seen, for people.
     pub path: String,
+    /// Since when it is not found any more, in Unix seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone: Option<u64>,
+}
+
+/// The first and the last bytes of what was read, as they were.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Until it is as long as it gets.
+    head: Vec<u8>,
+    head_len: usize,
+    head_hash: u64,
+    tail: Vec<u8>,
+    /// Bytes from the start.
+    offset: u64,
+}
+
+impl Seen {
+    /// The bytes before `offset` of which `read` gives any.
+    pub fn before(offset: u64, mut read: impl FnMut(&mut [u8], u64) -> bool) -> Option<Self> {
+        let mut seen = Seen { offset, ..Seen::default() };
+        seen.head.resize(HEAD.min(offset as usize), 0);
+        seen.tail.resize(TAIL.min(offset as usize), 0);
+        let tail_at = offset - seen.tail.len() as u64;
+        let all = read(&mut seen.head, 0) && read(&mut seen.tail, tail_at);
+        seen.hash_head();
+        all.then_some(seen)
+    }
+
+    /// Adds bytes that were read.
+    pub fn add(&mut self, bytes: &[u8]) {
+        if self.head_len < HEAD {
+            let more = bytes.len().min(HEAD - self.head_len);
+            self.head.extend_from_slice(&bytes[..more]);
+            self.hash_head();
+        }
+        match bytes.len() >= TAIL {
+            true => {
+                self.tail.clear();
+                self.tail.extend_from_slice(&bytes[bytes.len() - TAIL..]);
+            }
+            false => {
+                let over = (self.tail.len() + bytes.len()).saturating_sub(TAIL);
+                self.tail.drain(..over);
+                self.tail.extend_from_slice(bytes);
+            }
+        }
+        self.offset += bytes.len() as u64;
+    }
+
+    /// Bytes just before the offset: 64, or all if there are fewer.
+    pub fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// What is remembered of it.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            looked: self.offset,
+            head: self.head_len as u64,
+            head_hash: self.head_hash,
+            tail_hash: xxh3_64(&self.tail),
+        }
+    }
+
+    fn hash_head(&mut self) {
+        self.head_len = self.head.len();
+        self.head_hash = xxh3_64(&self.head);
+        if self.head_len == HEAD {
+            self.head = Vec::new();
+        }
+    }
+}
+
+impl Stamp {
+    /// Whether a file has the head that was seen; `head` is its first bytes, as many as there are.
+    pub fn has_head(&self, head: &[u8]) -> bool {
+        usize::try_from(self.head).is_ok_and(|len| len <= HEAD && head.get(..len).is_some_and(|h| xxh3_64(h) == self.head_hash))
+    }
 }
 
 impl Position {
-    /// The place at `offset` of a file as it is now.
-    pub fn at(file: &File, offset: u64, path: &str) -> io::Result<Position> {
-        let head = offset.min(HEAD);
-        Ok(Position {
-            offset,
-            head,
-            head_hash: hash(file, 0, head)?,
-            tail_hash: tail_hash(file, offset)?,
-            path: path.to_owned(),
-        })
-    }
-
-    /// Whether the file still has around this place what it had.
-    pub fn is_in(&self, file: &File) -> bool {
-        let same = |hash: io::Result<u64>, expected| hash.is_ok_and(|hash| hash == expected);
-        same(hash(file, 0, self.head), self.head_hash) && same(tail_hash(file, self.offset), self.tail_hash)
+    /// The offset at which the stamp was taken.
+    pub fn looked(&self) -> u64 {
+        // Rows of old have no such number: the stamp was of the place itself.
+        if self.stamp.looked == 0 { self.place.offset } else { self.stamp.looked }
     }
 }
 
-/// Hash of the 64 bytes, or fewer, before `offset`.
-pub fn tail_hash(file: &File, offset: u64) -> io::Result<u64> {
-    let len = offset.min(TAIL);
-    hash(file, offset - len, len)
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// `len` is at most [`HEAD`]. An error if the file has fewer bytes.
-fn hash(file: &File, from: u64, len: u64) -> io::Result<u64> {
-    let mut bytes = [0; HEAD as usize];
-    let bytes = &mut bytes[..len as usize];
-    file.read_exact_at(bytes, from)?;
-    Ok(xxh3_64(bytes))
+    #[test]
+    fn however_it_was_read_the_stamp_is_the_same() {
+        let bytes: Vec<u8> = (0..3000u32).map(|i| (i % 251) as u8).collect();
+        for end in [0, 1, 63, 64, 65, 1000, 1023, 1024, 1025, 3000] {
+            let mut whole = Seen::default();
+            whole.add(&bytes[..end]);
+            for step in [1, 7, 64, 100, 1024] {
+                let mut seen = Seen::default();
+                bytes[..end].chunks(step).for_each(|piece| seen.add(piece));
+                assert_eq!(seen.stamp(), whole.stamp(), "{end} by {step}");
+                assert_eq!(seen.tail(), &bytes[end.saturating_sub(TAIL)..end]);
+            }
+            let read = |into: &mut [u8], at: u64| {
+                into.copy_from_slice(&bytes[at as usize..at as usize + into.len()]);
+                true
+            };
+            assert_eq!(Seen::before(end as u64, read).unwrap().stamp(), whole.stamp());
+        }
+    }
+
+    #[test]
+    fn rows_of_the_first_weir_can_be_read() {
+        let row = r#"{"offset":7,"head":7,"head_hash":1,"tail_hash":2,"path":"/a"}"#;
+        let position: Position = serde_json::from_str(row).unwrap();
+        assert_eq!((position.place, position.looked(), position.stamp.head), (Place::at(7), 7, 7));
+    }
 }

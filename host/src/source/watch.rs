@@ -18,8 +18,10 @@ pub struct News {
 pub struct Changes {
     /// Files that were written to.
     pub paths: HashSet<PathBuf>,
-    /// Files may have come, gone or been renamed, or it isn't known what happened.
+    /// Files may have come, gone or been renamed.
     pub everything: bool,
+    /// It isn't known what happened.
+    pub is_lost: bool,
 }
 
 impl News {
@@ -28,9 +30,14 @@ impl News {
         Arc::new(News { changes: Mutex::default(), wake })
     }
 
-    /// What came since this was last asked.
-    pub fn take(&self) -> Changes {
-        std::mem::take(&mut self.changes.lock().unwrap_or_else(PoisonError::into_inner))
+    /// What came since this was last asked. That files may have come or gone stays news if not `all`.
+    pub fn take(&self, all: bool) -> Changes {
+        let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = std::mem::take(&mut *changes);
+        if !all {
+            (changes.everything, changes.is_lost) = (taken.everything, taken.is_lost);
+        }
+        taken
     }
 
     fn add(&self, add: impl FnOnce(&mut Changes)) {
@@ -63,13 +70,13 @@ impl Watch {
         Arc::new(Watch { watcher: Mutex::new(watcher), roots })
     }
 
-    /// Watches a root and all below it. Where that can't be, polling has to do.
-    pub fn add(&self, root: &Path, news: &Arc<News>) {
+    /// Watches a root and all below it. Where that can't be, which is said, polling has to do.
+    pub fn add(&self, root: &Path, news: &Arc<News>) -> bool {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(watcher) = watcher.as_mut() else { return };
+        let Some(watcher) = watcher.as_mut() else { return false };
         if let Err(error) = watcher.watch(root, RecursiveMode::Recursive) {
             tracing::warn!(root = %root.display(), "cannot be watched, polling only: {error}");
-            return;
+            return false;
         }
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
         let news_of = Arc::downgrade(news);
@@ -77,7 +84,13 @@ impl Watch {
         roots.push((root.to_owned(), news_of));
         // Something may have happened between the scan and the watch.
         drop(roots);
-        news.add(|changes| changes.everything = true);
+        news.add(|changes| (changes.everything, changes.is_lost) = (true, true));
+        true
+    }
+
+    /// For tests: tells nobody of anything.
+    pub fn deaf() -> Arc<Self> {
+        Arc::new(Watch { watcher: Mutex::new(None), roots: Arc::default() })
     }
 }
 
@@ -94,7 +107,7 @@ fn tell(roots: &Roots, event: notify::Result<notify::Event>) {
     for (root, news) in roots.iter() {
         let Some(news) = news.upgrade() else { continue };
         let Some(event) = &event else {
-            news.add(|changes| changes.everything = true);
+            news.add(|changes| (changes.everything, changes.is_lost) = (true, true));
             continue;
         };
         let is_data = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any));

@@ -1,0 +1,293 @@
+//! What was read already under another name: rotation by copying and truncating, and by compressing.
+//!
+//! A new file whose name rotation can have made of another's, and whose content begins like what was read of that
+//! one, is gone on with where that one was left. Nothing is taken for a copy of which only the name says so. Until it
+//! is certain, the new file is not read; and a file that was truncated is not read on before its copy.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::identity::{FileId, HEAD, Position, Seen, TAIL};
+use super::place::{Place, Rest};
+use super::rotation::may_be_copy;
+use super::{Source, Tracked};
+
+/// Lives that are over and may turn up as copies.
+const MOST_PAST: usize = 256;
+
+/// How often a copy is looked at that is not complete.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Where the content of a new file may have been read before.
+#[derive(Clone, Debug)]
+pub enum Original {
+    /// In a file that is there still, in the life of that key.
+    Life(FileId, u64),
+    /// In one that was read to that position.
+    Known(Position),
+}
+
+/// Files that may be copies, and what they may be copies of.
+#[derive(Default)]
+pub struct Copies {
+    /// What was read of contents that are no more, the latest last.
+    past: VecDeque<(u64, Position)>,
+    undecided: HashMap<FileId, Undecided>,
+    /// Files whose content that is no more has been found in another file.
+    taken: HashSet<FileId>,
+}
+
+struct Undecided {
+    original: Original,
+    /// The new file's size, and since when it has that.
+    len: u64,
+    since: Option<Instant>,
+}
+
+/// Whether a new file is a copy.
+enum Verdict {
+    Yes(Box<Position>, Seen),
+    No,
+    NotYet,
+    /// There is more to be decompressed first.
+    Working,
+}
+
+impl Copies {
+    /// The content of a file is to be compared with what was read before.
+    pub fn expect(&mut self, id: FileId, original: Original) {
+        self.undecided.insert(id, Undecided { original, len: 0, since: None });
+    }
+
+    /// A life is over in which so much was read.
+    pub fn remember(&mut self, key: u64, position: Position) {
+        if position.looked() > 0 {
+            self.past.push_back((key, position));
+            if self.past.len() > MOST_PAST {
+                self.past.pop_front();
+            }
+        }
+    }
+
+    /// Whether the content of the file that is no more was found in another file. Said once.
+    pub fn was_taken(&mut self, id: FileId) -> bool {
+        self.taken.remove(&id)
+    }
+
+    /// Whether the file's content is to be compared with something.
+    pub fn is_undecided(&self, id: FileId) -> bool {
+        self.undecided.contains_key(&id)
+    }
+
+    /// A file that may have the content of another one's life.
+    pub fn undecided_of(&self, original: FileId, life: u64) -> Option<FileId> {
+        let is_of = |undecided: &Undecided| matches!(undecided.original, Original::Life(id, key) if (id, key) == (original, life));
+        self.undecided.iter().find(|(_, undecided)| is_of(undecided)).map(|(id, _)| *id)
+    }
+
+    /// The file is gone.
+    pub fn forget(&mut self, id: FileId) {
+        self.undecided.remove(&id);
+        self.taken.remove(&id);
+    }
+}
+
+impl Source {
+    /// Looks for what a new file may be a copy of.
+    pub(super) fn find_original(&mut self, tracked: &mut Tracked, path: &Path) {
+        let Ok(head) = tracked.reader.head() else { return };
+        let relative = |position: &Position| {
+            let path = Path::new(&position.path);
+            path.strip_prefix(&self.settings.root).unwrap_or(path).to_owned()
+        };
+        // A head that is shorter may be that of a file that is being written.
+        let fits = |position: &Position| {
+            let is_longer = (head.len() as u64) < position.stamp.head;
+            position.looked() > 0 && (is_longer || position.stamp.has_head(&head)) && may_be_copy(path, &relative(position))
+        };
+        let family = super::rotation::family(path);
+        if family == path.as_os_str().as_encoded_bytes() {
+            return;
+        }
+        let claimed = |original: &Original| {
+            self.copies.undecided.values().any(|other| match (&other.original, original) {
+                (Original::Life(a, b), Original::Life(c, d)) => (a, b) == (c, d),
+                (Original::Known(a), Original::Known(b)) => a == b,
+                _ => false,
+            })
+        };
+        let living = self.families.get(family).into_iter().flatten().filter_map(|id| self.files.get(id));
+        let living = living.filter(|other| !other.reader.is_compressed() && fits(&other.reader.position()));
+        let living = living.map(|other| Original::Life(other.reader.name().id, other.reader.key()));
+        let past = self.copies.past.iter().rev().map(|(_, position)| position).chain(self.known.values());
+        let past = past.filter(|position| fits(position)).map(|position| Original::Known(position.clone()));
+        if let Some(original) = living.chain(past).find(|original| !claimed(original)) {
+            self.copies.expect(tracked.reader.name().id, original);
+        }
+    }
+
+    /// Whether the file can be read: it is known where it begins.
+    pub(super) fn decide_copy(&mut self, id: FileId, flush: bool, now: Instant) -> bool {
+        let Some(undecided) = self.copies.undecided.get(&id) else { return true };
+        let original = undecided.original.clone();
+        match self.compare(id, &original, flush, now) {
+            Verdict::NotYet => {
+                // What it waits for is read before, if there is anything to read.
+                if flush {
+                    self.enqueue(id);
+                } else {
+                    self.set_timer(id, now + LOOK_EVERY);
+                }
+                return false;
+            }
+            Verdict::Working => {
+                self.is_working = true;
+                self.enqueue(id);
+                return false;
+            }
+            Verdict::No => {
+                if let Original::Known(position) = original
+                    && let Some(tracked) = self.files.get(&id)
+                    && position.path == tracked.reader.name().path.to_string_lossy()
+                {
+                    self.counts.truncations += 1;
+                }
+            }
+            Verdict::Yes(position, seen) => self.take_over(id, &original, &position, seen),
+        }
+        self.copies.undecided.remove(&id);
+        if let Original::Life(original, _) = original {
+            self.enqueue(original);
+        }
+        true
+    }
+
+    fn take_over(&mut self, id: FileId, original: &Original, position: &Position, seen: Seen) {
+        let Some(tracked) = self.files.get_mut(&id) else { return };
+        let path = tracked.reader.name().path.display();
+        tracing::info!(file = %path, "was read as {} up to byte {}", position.path, position.place.offset);
+        let head = tracked.reader.head().unwrap_or_default();
+        tracked.reader.go_on(&position.place, seen, &head);
+        tracked.announce = true;
+        self.copies.past.retain(|(_, past)| past != position);
+        let len = tracked.reader.meta().map_or(0, |meta| meta.len);
+        if let Original::Life(other, _) = original
+            && let Some(other) = self.files.get_mut(other).filter(|other| other.is_over)
+        {
+            other.after = Some((id, len));
+            self.copies.taken.insert(other.reader.name().id);
+            if let Some(tracked) = self.files.get_mut(&id) {
+                tracked.before = Some(other_id(original));
+            }
+        }
+    }
+
+    fn compare(&mut self, id: FileId, original: &Original, flush: bool, now: Instant) -> Verdict {
+        let wait = self.settings.framing.flush_after;
+        let (position, is_over, is_read) = match original {
+            Original::Known(position) => (position.clone(), true, true),
+            Original::Life(other, key) => match self.files.get(other) {
+                Some(other) if other.reader.key() == *key => {
+                    let position = other.reader.position();
+                    (position, other.is_over, other.is_over || other.reader.is_at_end() && !other.queued)
+                }
+                _ => match self.copies.past.iter().find(|(past, _)| past == key) {
+                    Some((_, position)) => (position.clone(), true, true),
+                    None => return Verdict::No,
+                },
+            },
+        };
+        let living = match original {
+            Original::Life(other, _) if !is_over => self.files.get(other).map(|other| (other, other.missing_since.is_some())),
+            _ => None,
+        };
+        let Some(tracked) = self.files.get(&id) else { return Verdict::No };
+        let (Ok(head), Some(meta)) = (tracked.reader.head(), tracked.reader.meta()) else { return Verdict::No };
+        if head.len() as u64 >= position.stamp.head && !position.stamp.has_head(&head) {
+            return Verdict::No;
+        }
+        let Some(undecided) = self.copies.undecided.get_mut(&id) else { return Verdict::No };
+        if undecided.len != meta.len || undecided.since.is_none() {
+            (undecided.len, undecided.since) = (meta.len, Some(now));
+        }
+        let is_quiet = flush || undecided.since.is_some_and(|since| now - since >= wait);
+        if tracked.reader.is_compressed() {
+            if !is_read || living.is_some_and(|(_, is_missing)| !is_missing) && !is_quiet {
+                return Verdict::NotYet;
+            }
+            return self.compare_compressed(id, position, head, is_quiet);
+        }
+        let looked = position.looked();
+        let same = |other: &Seen| other.stamp().tail_hash == position.stamp.tail_hash;
+        let verdict = |position: Position| match tracked.reader.seen_before(position.place.offset) {
+            Some(seen) => Verdict::Yes(Box::new(position), seen),
+            None => Verdict::No,
+        };
+        let Some((other, _)) = living else {
+            return match tracked.reader.seen_before(looked) {
+                Some(seen) if same(&seen) => verdict(position),
+                Some(_) => Verdict::No,
+                None if !is_quiet => Verdict::NotYet,
+                // The original was written to after it was copied.
+                None if head.len() == HEAD => verdict(self.end_of(id, meta.len, &position)),
+                None => Verdict::No,
+            };
+        };
+        // The original goes on. A copy that is to be truncated has all of it that will be there.
+        if !is_read || !is_quiet {
+            return Verdict::NotYet;
+        }
+        let (len, ends) = (meta.len.min(looked), [tracked, other].map(|file| file.reader.seen_before(meta.len.min(looked))));
+        match ends {
+            [Some(copy), Some(original)] if len > 0 && copy.stamp() == original.stamp() => {
+                let place = if len == looked { position } else { self.end_of(id, len, &position) };
+                verdict(place)
+            }
+            _ => Verdict::No,
+        }
+    }
+
+    /// The end of a copy whose original was read further.
+    fn end_of(&self, id: FileId, len: u64, position: &Position) -> Position {
+        let ends_in_line = self.files.get(&id).and_then(|file| file.reader.seen_before(len));
+        let is_line = ends_in_line.is_none_or(|seen| seen.tail().last().is_none_or(|last| *last == b'\n'));
+        let rest = if is_line { Rest::Line } else { Rest::Late };
+        Position { place: Place { rest, ..Place::at(len) }, ..position.clone() }
+    }
+
+    fn compare_compressed(&mut self, id: FileId, position: Position, head: Vec<u8>, is_quiet: bool) -> Verdict {
+        let Some(tracked) = self.files.get_mut(&id) else { return Verdict::No };
+        let (looked, offset) = (position.looked(), position.place.offset.min(position.looked()));
+        let from = offset.saturating_sub(TAIL as u64);
+        let content = match tracked.reader.content_before(looked, looked - from) {
+            Ok(Some(content)) => content,
+            Ok(None) => return Verdict::Working,
+            Err(_) => return Verdict::No,
+        };
+        if (content.len() as u64) < looked - from {
+            return if is_quiet { Verdict::No } else { Verdict::NotYet };
+        }
+        let tail = &content[content.len() - TAIL.min(looked as usize)..];
+        let read = |into: &mut [u8], at: u64| {
+            let bytes = match at.checked_sub(from) {
+                Some(at) => content.get(at as usize..).and_then(|rest| rest.get(..into.len())),
+                None => head.get(at as usize..).and_then(|rest| rest.get(..into.len())),
+            };
+            bytes.map(|bytes| into.copy_from_slice(bytes)).is_some()
+        };
+        match Seen::before(offset, read) {
+            Some(seen) if xxh3_64(tail) == position.stamp.tail_hash => Verdict::Yes(Box::new(position), seen),
+            _ => Verdict::No,
+        }
+    }
+}
+
+fn other_id(original: &Original) -> FileId {
+    match original {
+        Original::Life(id, _) => *id,
+        Original::Known(_) => FileId { device: 0, inode: 0 },
+    }
+}

@@ -1,0 +1,189 @@
+//! Files that are held: those that are not found any more and may have an end to be read, those that are closed to
+//! save descriptors, and those that wait for the generation before them.
+
+use std::io;
+use std::path::Path;
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use super::disk::Bytes;
+use super::identity::FileId;
+use super::rotation::family;
+use super::{Ended, Source, TRY_AGAIN, Then, Tracked};
+
+impl Source {
+    /// Lets go of files that are not found any more: those that nobody writes to, and those beyond the budgets.
+    pub(super) fn look_at_missing(&mut self, now: Instant) {
+        let missing = self.files.iter().filter_map(|(id, file)| Some((file.missing_since?, *id)));
+        let mut missing: Vec<_> = missing.collect();
+        if missing.is_empty() {
+            return;
+        }
+        missing.sort();
+        let size = |source: &Self, id: &FileId| source.files[id].reader.meta().map_or(0, |meta| meta.len);
+        let (mut files, mut bytes) = (missing.len(), missing.iter().map(|(_, id)| size(self, id)).sum::<u64>());
+        let budget = self.settings.rotated;
+        for (since, id) in missing {
+            if files > budget.max_files || bytes > budget.max_size {
+                (files, bytes) = (files - 1, bytes - size(self, &id));
+                self.abandon(id);
+            } else if now - since >= budget.wait {
+                let file = &self.files[&id];
+                let is_done = !file.queued && !file.reader.has_rest() && !self.copies.is_undecided(id);
+                match is_done {
+                    true => self.let_go(id),
+                    false => self.enqueue(id),
+                }
+            }
+        }
+    }
+
+    /// Whether what is at the end of a file is all that it will have.
+    pub(super) fn is_succeeded(&self, id: FileId, now: Instant) -> bool {
+        let Some(file) = self.files.get(&id) else { return false };
+        let is_late = file.missing_since.is_some_and(|since| now - since >= self.settings.rotated.wait);
+        let next = file.before.and_then(|next| self.files.get(&next));
+        let next = next.filter(|next| next.after.is_some_and(|(before, _)| before == id));
+        is_late || next.is_some_and(|next| next.is_over || next.reader.meta().is_some_and(|meta| meta.len > 0))
+    }
+
+    fn abandon(&mut self, id: FileId) {
+        let Some(file) = self.files.get(&id) else { return };
+        let unread = file.reader.meta().map_or(0, |meta| meta.len.saturating_sub(file.reader.offset()));
+        self.counts.abandoned_files += 1;
+        self.counts.abandoned_bytes += unread;
+        let path = file.reader.name().path.display();
+        tracing::warn!(file = %path, unread, "let go before its end: too many rotated files are held, or too large ones");
+        self.let_go(id);
+    }
+
+    fn let_go(&mut self, id: FileId) {
+        let Some(file) = self.files.remove(&id) else { return };
+        let links = file.reader.meta().map_or(0, |meta| meta.links);
+        self.open -= usize::from(file.reader.is_open());
+        if let Some(timer) = file.timer {
+            self.timers.remove(&(timer, id));
+        }
+        for members in self.families.values_mut() {
+            members.retain(|member| *member != id);
+        }
+        self.families.retain(|_, members| !members.is_empty());
+        self.copies.forget(id);
+        self.copies.remember(file.reader.key(), file.reader.position());
+        let then = if links == 0 { Then::Deleted } else { Then::Gone };
+        self.ended.push_back(Ended { key: file.reader.key(), then });
+    }
+
+    /// Puts a file that is begun behind the generation before it.
+    pub(super) fn follow(&mut self, tracked: &mut Tracked, path: &Path) {
+        let id = tracked.reader.name().id;
+        let family = family(path);
+        let before = self.families.get(family).and_then(|members| members.last().copied());
+        if let Some(before) = before.filter(|_| !self.copies.is_undecided(id))
+            && let Some(other) = self.files.get_mut(&before)
+        {
+            other.before = Some(id);
+            tracked.after = Some((before, other.reader.meta().map_or(0, |meta| meta.len)));
+        }
+        self.families.entry(family.into()).or_default().push(id);
+    }
+
+    /// Whether something else has to be read before the file, which is seen to.
+    pub(super) fn is_blocked(&mut self, id: FileId) -> bool {
+        let Some(tracked) = self.files.get(&id) else { return true };
+        if tracked.is_over
+            && let Some(copy) = self.copies.undecided_of(id, tracked.reader.key())
+        {
+            self.enqueue(copy);
+            return true;
+        }
+        let Some((before, len)) = tracked.after else { return false };
+        let is_read = self.files.get(&before).is_none_or(|other| {
+            let is_read = if other.reader.is_compressed() { other.reader.is_at_end() } else { other.reader.len() >= len };
+            other.is_failing || is_read && other.reader.is_at_end() && !other.reader.has_rest()
+        });
+        if !is_read {
+            // It may wait for a line's end; that it has a successor is news.
+            self.enqueue(before);
+            return true;
+        }
+        if let Some(tracked) = self.files.get_mut(&id) {
+            tracked.after = None;
+        }
+        false
+    }
+
+    /// The end of the file was reached: what waits for that can go on.
+    pub(super) fn unblock_successor(&mut self, id: FileId) {
+        let next = self.files.get(&id).and_then(|file| file.before);
+        if let Some(next) = next
+            && self.files.get(&next).is_some_and(|next| next.after.is_some_and(|(before, _)| before == id))
+        {
+            self.enqueue(next);
+        }
+    }
+
+    /// Opens a file; if there are too many, quiet ones are closed.
+    pub(super) fn open_file(&mut self, path: &Path, id: FileId) -> io::Result<Option<Box<dyn Bytes>>> {
+        while self.open >= self.settings.max_open && self.close_one() {}
+        loop {
+            match self.discovery.open(path, id) {
+                Err(error) if is_too_many(&error) && self.close_one() => {}
+                opened => {
+                    self.open += usize::from(matches!(opened, Ok(Some(_))));
+                    return opened;
+                }
+            }
+        }
+    }
+
+    fn close_one(&mut self) -> bool {
+        while let Some(id) = self.closable.pop_front() {
+            let Some(file) = self.files.get_mut(&id) else { continue };
+            file.is_closable = false;
+            let reader = &file.reader;
+            let is_quiet = reader.is_at_end() && reader.is_open() && !reader.has_rest() && !reader.is_compressed();
+            // One that is not found any more could not be opened again.
+            if is_quiet && !file.queued && file.missing_since.is_none() && !file.is_over {
+                file.reader.close();
+                self.open -= 1;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Whether the file is open, after it was opened again if need be.
+    pub(super) fn open_again(&mut self, id: FileId, now: Instant) -> bool {
+        let Some(file) = self.files.get(&id) else { return false };
+        if file.reader.is_open() {
+            return true;
+        }
+        let path = self.relative(file).to_owned();
+        let born = file.reader.name().born;
+        match self.open_file(&path, id) {
+            Ok(Some(opened)) if opened.meta().is_ok_and(|meta| meta.born == born) => {
+                if let Some(file) = self.files.get_mut(&id) {
+                    file.reader.open_again(opened);
+                }
+                true
+            }
+            Err(error) if is_too_many(&error) => {
+                self.set_timer(id, now + TRY_AGAIN);
+                false
+            }
+            opened => {
+                self.open -= usize::from(matches!(opened, Ok(Some(_))));
+                self.abandon(id);
+                // Another file may have its name.
+                self.look_soon(&path, now);
+                false
+            }
+        }
+    }
+}
+
+fn is_too_many(error: &io::Error) -> bool {
+    [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error())
+}
