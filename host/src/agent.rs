@@ -20,7 +20,9 @@ use crate::sandbox::compile::Compiler;
 use crate::sandbox::{Chain, Limits, Sandbox, Stage};
 use crate::schedule::Schedule;
 use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
-use crate::source::framing::Framing;
+use crate::clock::Clock;
+use crate::source::decode::{self, Decoder};
+use crate::source::framing::{self, Framing};
 use crate::source::framing::multiline::{Patterns, Rule};
 use crate::source::watch::{News, Watch};
 use crate::source::{self, Source};
@@ -119,6 +121,7 @@ impl Agent {
                 checkpoint: checkpoint.clone(),
                 accounts: counted,
                 mode: options.mode.clone(),
+                clock: Clock::default(),
                 tap: options.taps.remove(&name),
                 name,
             });
@@ -170,6 +173,7 @@ impl Agent {
             let _ = thread.join();
         }
         self.checkpoint.flush()?;
+        self.checkpoint.back_up()?;
         match self.schedule.broken() {
             0 => Ok(()),
             broken => bail!("{broken} logstores ended by a mistake in weir; the log above says where"),
@@ -265,9 +269,38 @@ fn source_settings(files: &config::Files) -> Result<source::Settings> {
             config::StartAt::End => source::StartAt::End,
         },
         poll_interval: files.poll_interval,
-        framing: Framing { max_event: files.max_line, multiline: multiline.transpose()? },
-        flush_after: files.flush_after,
+        decoder: decoder(files)?,
+        framing: Framing {
+            format: match files.format {
+                config::Format::Lines => framing::Format::Lines,
+                config::Format::Cri => framing::Format::Cri,
+                config::Format::Docker => framing::Format::Docker,
+            },
+            max_event: files.max_line,
+            long: match files.long_lines {
+                config::LongEvent::Split => framing::LongEvent::Split,
+                config::LongEvent::Truncate => framing::LongEvent::Truncate,
+                config::LongEvent::Skip => framing::LongEvent::Skip,
+            },
+            multiline: multiline.transpose()?,
+            flush_after: files.flush_after,
+        },
+        ignore_older: files.ignore_older,
+        rotated: source::Rotated {
+            wait: files.rotated.wait,
+            max_files: files.rotated.max_files,
+            max_size: files.rotated.max_size,
+        },
+        max_open: files.max_open_files,
     })
+}
+
+fn decoder(files: &config::Files) -> Result<Decoder> {
+    let invalid = match files.invalid {
+        config::Invalid::Replace => decode::Invalid::Replace,
+        config::Invalid::Keep => decode::Invalid::Keep,
+    };
+    Decoder::new(files.encoding, invalid).with_context(|| format!("the encoding {}", files.encoding))
 }
 
 fn worker(number: usize, schedule: &Arc<Schedule<Scratch>>) -> Result<JoinHandle<()>> {

@@ -134,7 +134,7 @@ impl Fields<'_> {
     }
 
     /// Bytes in the range: `64MiB`, or an integer.
-    pub fn size(&mut self, node: Option<&Node>, default: usize, range: RangeInclusive<usize>) -> usize {
+    pub fn size(&mut self, node: Option<&Node>, default: u64, range: RangeInclusive<u64>) -> u64 {
         let Some(node) = node else { return default };
         let value = match &node.value {
             Value::Integer(value) => u64::try_from(*value).ok(),
@@ -142,9 +142,7 @@ impl Fields<'_> {
             _ => None,
         };
         let hint = value.is_none().then_some(SIZE_HINT);
-        let value = value.map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
-        let show = |bytes: &usize| show_size(*bytes as u64);
-        let wanted = || format!("a size from {} to {}", show(range.start()), show(range.end()));
+        let wanted = || format!("a size from {} to {}", show_size(*range.start()), show_size(*range.end()));
         self.in_range(node, value, default, &range, wanted, hint)
     }
 

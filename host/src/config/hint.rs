@@ -2,7 +2,7 @@
 
 /// Candidates that are compared and listed at most, so that a large file cannot make this slow.
 const MAX_COMPARED: usize = 200;
-const MAX_LISTED: usize = 12;
+const MAX_LISTED: usize = 16;
 /// Characters of a word that is compared at most.
 const MAX_WORD: usize = 64;
 
@@ -69,6 +69,6 @@ mod tests {
         assert_eq!(hint("format", &keys).unwrap(), "known keys: root, include, exclude, from");
         assert_eq!(hint("", &["a"]).unwrap(), "known keys: a");
         assert_eq!(hint("x", &[]), None);
-        assert_eq!(hint(&"x".repeat(1000), &["y"; 13]).unwrap(), format!("known keys: {}, …", ["y"; 12].join(", ")));
+        assert_eq!(hint(&"x".repeat(1000), &["y"; 17]).unwrap(), format!("known keys: {}, …", ["y"; 16].join(", ")));
     }
 }

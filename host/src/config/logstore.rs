@@ -4,28 +4,41 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
 use globset::{GlobBuilder, GlobSetBuilder};
 
 use super::fields::{Fields, Table};
 use super::hint::hint_among;
 use super::raw::{Node, Value};
-use super::resolved::{Files, Limits, Logstore, Multiline, Patterns, PluginRef, PluginUse, StartAt};
+use super::resolved::{
+    Files, Format, Invalid, Limits, Logstore, LongEvent, Multiline, Patterns, PluginRef, PluginUse, Rotated, StartAt,
+};
 use super::template::{LogstoreName, is_name};
 
-const KIB: usize = 1 << 10;
-const MIB: usize = 1 << 20;
-const GIB: usize = 1 << 30;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 const DEFAULT_POLL: Duration = Duration::from_secs(1);
 const SHORTEST_POLL: Duration = Duration::from_millis(10);
 const LONGEST_POLL: Duration = Duration::from_secs(3600);
 const DEFAULT_FLUSH: Duration = Duration::from_secs(5);
 const SHORTEST_FLUSH: Duration = Duration::from_millis(100);
+const SHORTEST_AGE: Duration = Duration::from_secs(1);
+/// Ten years.
+const LONGEST_AGE: Duration = DAY.saturating_mul(3650);
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+const MAX_ROTATED_FILES: u64 = 100_000;
+const DEFAULT_OPEN_FILES: u64 = 10_000;
+const MAX_OPEN_FILES: u64 = 1_000_000;
 /// Lines of an event: a stack trace may have some hundreds.
 const DEFAULT_LINES: u64 = 1000;
 const MAX_LINES: u64 = 100_000;
 /// Bytes of a glob at most: it is compiled.
-const MAX_GLOB: usize = KIB;
+const MAX_GLOB: usize = 1 << 10;
 /// Most fuel for a call and for a byte: their sum fits in 64 bits for any batch.
 const MAX_FUEL_BASE: u64 = 1_000_000_000_000_000;
 const MAX_FUEL_PER_BYTE: u64 = 1_000_000_000;
@@ -82,27 +95,84 @@ fn sink(node: &Node, sinks: Option<&BTreeSet<&str>>, fields: &mut Fields) -> Opt
     Some(name.to_owned())
 }
 
+const FILES_KEYS: &[&str] = &[
+    "root",
+    "include",
+    "exclude",
+    "from",
+    "ignore_older",
+    "poll_interval",
+    "format",
+    "encoding",
+    "invalid",
+    "max_line",
+    "long_lines",
+    "multiline",
+    "flush_after",
+    "rotated",
+    "max_open_files",
+];
+
 fn files(node: &Node, fields: &mut Fields) -> Option<Files> {
-    let known = ["root", "include", "exclude", "from", "poll_interval", "max_line", "multiline", "flush_after"];
-    let table = fields.table(node, &known)?;
+    let table = fields.table(node, FILES_KEYS)?;
     let root = fields.require(&table, "root").and_then(|node| root(node, fields));
     let include = table.get("include").map(|node| include(node, fields));
     let exclude = table.get("exclude").map(|node| globs(node, fields)).unwrap_or_default();
     let starts = [("beginning", StartAt::Beginning), ("end", StartAt::End)];
     let from = table.get("from").and_then(|node| fields.choice(node, &starts));
+    let ages = SHORTEST_AGE..=LONGEST_AGE;
+    let ignore_older = table.get("ignore_older").map(|node| fields.duration(Some(node), LONGEST_AGE, ages));
     let poll_interval = fields.duration(table.get("poll_interval"), DEFAULT_POLL, SHORTEST_POLL..=LONGEST_POLL);
-    let max_line = fields.size(table.get("max_line"), MIB, KIB..=64 * MIB);
+    let formats = [("lines", Format::Lines), ("cri", Format::Cri), ("docker", Format::Docker)];
+    let format = table.get("format").and_then(|node| fields.choice(node, &formats));
+    let encoding = table.get("encoding").and_then(|node| encoding(node, fields)).unwrap_or(UTF_8);
+    let policies = [("replace", Invalid::Replace), ("keep", Invalid::Keep)];
+    let invalid = table.get("invalid").and_then(|node| fields.choice(node, &policies));
+    let max_line = fields.size(table.get("max_line"), MIB, KIB..=64 * MIB) as usize;
+    let policies = [("split", LongEvent::Split), ("truncate", LongEvent::Truncate), ("skip", LongEvent::Skip)];
+    let long_lines = table.get("long_lines").and_then(|node| fields.choice(node, &policies));
     let multiline = table.get("multiline").map(|node| multiline(node, fields));
     let flush_after = fields.duration(table.get("flush_after"), DEFAULT_FLUSH, SHORTEST_FLUSH..=LONGEST_POLL);
+    let rotated = table.get("rotated").and_then(|node| rotated(node, fields));
+    let max_open_files = fields.integer(table.get("max_open_files"), DEFAULT_OPEN_FILES, 1..=MAX_OPEN_FILES);
     Some(Files {
         root: root?,
         include: include.unwrap_or_else(|| vec!["*.log".into()]),
         exclude,
         from: from.unwrap_or(StartAt::Beginning),
+        ignore_older,
         poll_interval,
+        format: format.unwrap_or(Format::Lines),
+        encoding: encoding.name(),
+        // A line that stays as it is among lines that became UTF-8 is of no use, unless someone asks for it.
+        invalid: invalid.unwrap_or(if encoding == UTF_8 { Invalid::Keep } else { Invalid::Replace }),
         max_line,
+        long_lines: long_lines.unwrap_or(LongEvent::Split),
         multiline: multiline.flatten(),
         flush_after,
+        rotated: rotated.unwrap_or_default(),
+        max_open_files: max_open_files as usize,
+    })
+}
+
+/// An encoding by any of its names. The labels that stand for `REPLACEMENT` decode nothing.
+fn encoding(node: &Node, fields: &mut Fields) -> Option<&'static Encoding> {
+    let found = Encoding::for_label(fields.text(node)?.as_bytes()).filter(|encoding| *encoding != REPLACEMENT);
+    if found.is_none() {
+        let names = "a WHATWG name such as utf-8, utf-16le, gbk, shift_jis, windows-1252";
+        fields.error(node, format!("{} is not an encoding: use {names}", node.shown()));
+    }
+    found
+}
+
+fn rotated(node: &Node, fields: &mut Fields) -> Option<Rotated> {
+    let table = fields.table(node, &["wait", "max_files", "max_size"])?;
+    let default = Rotated::default();
+    let max_files = fields.integer(table.get("max_files"), default.max_files as u64, 0..=MAX_ROTATED_FILES);
+    Some(Rotated {
+        wait: fields.duration(table.get("wait"), default.wait, SHORTEST_WAIT..=LONGEST_WAIT),
+        max_files: max_files as usize,
+        max_size: fields.size(table.get("max_size"), default.max_size, 0..=TIB),
     })
 }
 
@@ -207,7 +277,7 @@ fn limits(node: &Node, fields: &mut Fields) -> Option<Limits> {
     Some(Limits {
         fuel_base: fields.integer(table.get("fuel_base"), default.fuel_base, 1..=MAX_FUEL_BASE),
         fuel_per_byte: fields.integer(table.get("fuel_per_byte"), default.fuel_per_byte, 1..=MAX_FUEL_PER_BYTE),
-        memory: fields.size(table.get("memory"), default.memory, MIB..=GIB),
+        memory: fields.size(table.get("memory"), default.memory as u64, MIB..=GIB) as usize,
     })
 }
 

@@ -21,7 +21,8 @@ pub mod units;
 
 pub use problem::{ConfigErrors, Place, Problem};
 pub use resolved::{
-    Config, Files, Limits, Logstore, Multiline, Patterns, PluginRef, PluginUse, Project, Sink, StartAt,
+    Config, Files, Format, Invalid, Limits, Logstore, LongEvent, Multiline, Patterns, PluginRef, PluginUse, Project,
+    Rotated, Sink, StartAt,
 };
 pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, is_name};
 
@@ -109,6 +110,13 @@ logstores:
       max_line: 64KiB
       multiline: { start: '^\d{4}-' , continue: '^\s' }
       flush_after: 2s
+      format: cri
+      encoding: GB2312
+      invalid: keep
+      long_lines: truncate
+      ignore_older: 7d
+      rotated: { wait: 250ms, max_files: 0, max_size: 1TiB }
+      max_open_files: 5
     plugins:
       - use: nginx                        # a name, a path to a .wasm, or sha256:…
         settings: { format: combined, z: 1, a: [1.5, true, ~, "1", '${LOGS}$$'] }
@@ -174,13 +182,20 @@ sinks:
                 include: vec!["*.log".into(), "**/*.access".into()],
                 exclude: vec!["debug-*.log".into()],
                 from: StartAt::End,
+                ignore_older: Some(Duration::from_secs(7 * 24 * 3600)),
                 poll_interval: Duration::from_millis(250),
+                format: Format::Cri,
+                encoding: "GBK",
+                invalid: Invalid::Keep,
                 max_line: 65536,
+                long_lines: LongEvent::Truncate,
                 multiline: Some(Multiline {
                     patterns: Patterns::StartContinue(r"^\d{4}-".into(), r"^\s".into()),
                     max_lines: 1000,
                 }),
                 flush_after: Duration::from_secs(2),
+                rotated: Rotated { wait: Duration::from_millis(250), max_files: 0, max_size: 1 << 40 },
+                max_open_files: 5,
             },
             plugins: vec![
                 plugin(
@@ -188,16 +203,16 @@ sinks:
                     r#"{"format":"combined","z":1,"a":[1.5,true,null,"1","/var/log$"]}"#,
                     Limits { fuel_base: 1, fuel_per_byte: 20_000, memory: 128 << 20 },
                     0,
-                    20,
+                    27,
                 ),
                 plugin(
                     PluginRef::Path("/etc/weir/own/filter.wasm".into()),
                     r#"{"drop":[{"field":"uri","equals":"/healthz"}]}"#,
                     Limits::default(),
                     1,
-                    23,
+                    30,
                 ),
-                plugin(PluginRef::Digest(digest.into()), "{}", Limits::default(), 2, 25),
+                plugin(PluginRef::Digest(digest.into()), "{}", Limits::default(), 2, 32),
             ],
             sink: "archive".into(),
             place: place("logstores[0]", 8, 5),
@@ -210,14 +225,21 @@ sinks:
                 include: vec!["*.log".into()],
                 exclude: vec![],
                 from: StartAt::Beginning,
+                ignore_older: None,
                 poll_interval: Duration::from_secs(1),
+                format: Format::Lines,
+                encoding: "UTF-8",
+                invalid: Invalid::Keep,
                 max_line: 1 << 20,
+                long_lines: LongEvent::Split,
                 multiline: None,
                 flush_after: Duration::from_secs(5),
+                rotated: Rotated { wait: Duration::from_secs(30), max_files: 100, max_size: 1 << 30 },
+                max_open_files: 10_000,
             },
             plugins: vec![],
             sink: "nowhere".into(),
-            place: place("logstores[1]", 27, 5),
+            place: place("logstores[1]", 34, 5),
         };
         let archive = PathTemplate::parse("out/{project}/{logstore}.ndjson", Path::new("/etc/weir")).unwrap();
         let expected = Config {
@@ -234,7 +256,7 @@ sinks:
         };
         assert_eq!(config, expected);
         let share = Problem::new(place("projects.shop.share", 6, 11), NO_SHARES);
-        assert_eq!(warnings, [share, Problem::new(place("sinks.screen", 33, 3), "no logstore uses it")]);
+        assert_eq!(warnings, [share, Problem::new(place("sinks.screen", 40, 3), "no logstore uses it")]);
     }
 
     #[test]
@@ -265,7 +287,7 @@ logstores:
       from: beggining
       poll_interval: 5
       max_line: 64Mi
-      format: lines
+      codec: gzip
     plugins:
       - settings: [1]
       - use: Nginx
@@ -306,11 +328,11 @@ weir.yaml:10:37: logstores[0].files.include[3]: must be a string, not 3
 weir.yaml:11:7: logstores[0].files.from: unknown word "beggining"
   hint: did you mean `beginning`?
 weir.yaml:12:7: logstores[0].files.poll_interval: must be a duration from 10ms to 1h, not 5
-  hint: write 250ms, 10s, 5m or 1h
+  hint: write 250ms, 10s, 5m, 1h or 7d
 weir.yaml:13:7: logstores[0].files.max_line: must be a size from 1KiB to 64MiB, not "64Mi"
   hint: write 64MiB, 10KiB, 1MB or a number of bytes
-weir.yaml:14:7: logstores[0].files.format: unknown key
-  hint: known keys: root, include, exclude, from, poll_interval, max_line, multiline, flush_after
+weir.yaml:14:7: logstores[0].files.codec: unknown key
+  hint: known keys: root, include, exclude, from, ignore_older, poll_interval, format, encoding, invalid, max_line, long_lines, multiline, flush_after, rotated, max_open_files
 weir.yaml:16:9: logstores[0].plugins[0].use: is required
 weir.yaml:16:9: logstores[0].plugins[0].settings: must be a mapping, not a list
 weir.yaml:17:9: logstores[0].plugins[1].use: must be a plugin's name, the path of a .wasm, or `sha256:` and a digest, not "Nginx"
@@ -338,6 +360,107 @@ weir.yaml:32:29: sinks.extra.path: only a sink of type `file` has a path
 35 errors in weir.yaml"#
         );
         assert_eq!(errors(text), expected);
+    }
+
+    /// The files of a logstore with these keys.
+    fn files(keys: &str) -> Files {
+        parsed(&with(keys, "")).unwrap().config.logstores.remove(0).files
+    }
+
+    #[test]
+    fn words_that_say_how_files_are_read() {
+        for (word, format) in [("lines", Format::Lines), ("cri", Format::Cri), ("docker", Format::Docker)] {
+            assert_eq!(files(&format!(", format: {word}")).format, format);
+        }
+        let policies = [("split", LongEvent::Split), ("truncate", LongEvent::Truncate), ("skip", LongEvent::Skip)];
+        for (word, policy) in policies {
+            assert_eq!(files(&format!(", long_lines: {word}")).long_lines, policy);
+        }
+        for (word, policy) in [("replace", Invalid::Replace), ("keep", Invalid::Keep)] {
+            for encoding in ["utf-8", "gbk"] {
+                assert_eq!(files(&format!(", encoding: {encoding}, invalid: {word}")).invalid, policy);
+            }
+        }
+    }
+
+    #[test]
+    fn encodings_go_by_any_of_their_names_and_say_what_is_done_with_invalid_bytes() {
+        for (label, name, invalid) in [
+            ("utf-8", "UTF-8", Invalid::Keep),
+            ("UTF8", "UTF-8", Invalid::Keep),
+            ("unicode-1-1-utf-8", "UTF-8", Invalid::Keep),
+            ("utf-16", "UTF-16LE", Invalid::Replace),
+            ("utf-16be", "UTF-16BE", Invalid::Replace),
+            ("gb2312", "GBK", Invalid::Replace),
+            ("sjis", "Shift_JIS", Invalid::Replace),
+            ("latin1", "windows-1252", Invalid::Replace),
+            ("'866'", "IBM866", Invalid::Replace),
+        ] {
+            let files = files(&format!(", encoding: {label}"));
+            assert_eq!((files.encoding, files.invalid), (name, invalid), "{label}");
+            assert!(encoding_rs::Encoding::for_label(name.as_bytes()).is_some_and(|found| found.name() == name));
+        }
+    }
+
+    #[test]
+    fn limits_of_files_are_taken_to_their_ends() {
+        let age = |text: &str| files(&format!(", ignore_older: {text}")).ignore_older;
+        assert_eq!(
+            ["", "1s", "3650d"].map(age),
+            [None, Some(1), Some(315_360_000)].map(|s| s.map(Duration::from_secs))
+        );
+        let rotated = |keys: &str| files(&format!(", rotated: {keys}")).rotated;
+        assert_eq!(["", "{}"].map(rotated), [Rotated::default(), Rotated::default()]);
+        assert_eq!(rotated("{wait: 1h}"), Rotated { wait: Duration::from_secs(3600), ..Rotated::default() });
+        assert_eq!(rotated("{wait: 100ms}"), Rotated { wait: Duration::from_millis(100), ..Rotated::default() });
+        assert_eq!(rotated("{max_files: 100000}"), Rotated { max_files: 100_000, ..Rotated::default() });
+        assert_eq!(rotated("{max_size: 0}"), Rotated { max_size: 0, ..Rotated::default() });
+        assert_eq!(["1", "1000000"].map(|n| files(&format!(", max_open_files: {n}")).max_open_files), [1, 1_000_000]);
+    }
+
+    #[test]
+    fn keys_of_files_that_are_wrong() {
+        let not_an_encoding =
+            "is not an encoding: use a WHATWG name such as utf-8, utf-16le, gbk, shift_jis, windows-1252";
+        for (keys, expected) in [
+            ("format: dokcer", "21: F.format: unknown word \"dokcer\"\n  hint: did you mean `docker`?"),
+            ("format: json", "21: F.format: unknown word \"json\"\n  hint: it is one of lines, cri, docker"),
+            ("formt: cri", "21: F.formt: unknown key\n  hint: did you mean `format`?"),
+            ("long_lines: splt", "21: F.long_lines: unknown word \"splt\"\n  hint: did you mean `split`?"),
+            ("long_lines: drop", "21: F.long_lines: unknown word \"drop\"\n  hint: it is one of split, truncate, skip"),
+            ("encoding: latin9", &format!("21: F.encoding: \"latin9\" {not_an_encoding}")),
+            ("encoding: replacement", &format!("21: F.encoding: \"replacement\" {not_an_encoding}")),
+            ("encoding: iso-2022-kr", &format!("21: F.encoding: \"iso-2022-kr\" {not_an_encoding}")),
+            ("encoding: '${SECRET}'", &format!("21: F.encoding: \"${{SECRET}}\" {not_an_encoding}")),
+            ("encoding: 866", "21: F.encoding: must be a string, not 866\n  hint: put it in quotes"),
+            ("invalid: drop", "21: F.invalid: unknown word \"drop\"\n  hint: it is one of replace, keep"),
+            ("ignore_older: 999ms", "21: F.ignore_older: must be a duration from 1s to 3650d, not \"999ms\""),
+            ("ignore_older: 3651d", "21: F.ignore_older: must be a duration from 1s to 3650d, not \"3651d\""),
+            (
+                "ignore_older: 7",
+                "21: F.ignore_older: must be a duration from 1s to 3650d, not 7\n  hint: write 250ms, 10s, 5m, 1h or 7d",
+            ),
+            ("rotated: 30s", "21: F.rotated: must be a mapping, not \"30s\""),
+            ("rotated: {age: 1s}", "31: F.rotated.age: unknown key\n  hint: known keys: wait, max_files, max_size"),
+            ("rotated: {wait: 99ms}", "31: F.rotated.wait: must be a duration from 100ms to 1h, not \"99ms\""),
+            ("rotated: {wait: 1d}", "31: F.rotated.wait: must be a duration from 100ms to 1h, not \"1d\""),
+            (
+                "rotated: {max_files: 100001}",
+                "31: F.rotated.max_files: must be an integer from 0 to 100000, not 100001",
+            ),
+            ("rotated: {max_size: 1025GiB}", "31: F.rotated.max_size: must be a size from 0B to 1TiB, not \"1025GiB\""),
+            (
+                "rotated: {max_size: 1.5TiB}",
+                "31: F.rotated.max_size: must be a size from 0B to 1TiB, not \"1.5TiB\"\n  \
+                 hint: write 64MiB, 10KiB, 1MB or a number of bytes",
+            ),
+            ("max_open_files: 0", "21: F.max_open_files: must be an integer from 1 to 1000000, not 0"),
+            ("max_open_files: 1000001", "21: F.max_open_files: must be an integer from 1 to 1000000, not 1000001"),
+        ] {
+            let expected = expected.replacen("F.", "logstores[0].files.", 1);
+            let said = errors(&with(&format!(", {keys}"), ""));
+            assert_eq!(said, format!("weir.yaml:3:{expected}\n1 error in weir.yaml"), "{keys}");
+        }
     }
 
     #[test]

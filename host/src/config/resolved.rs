@@ -66,14 +66,79 @@ pub struct Files {
     pub exclude: Vec<String>,
     /// Where reading begins in files that are there when the agent first runs.
     pub from: StartAt,
+    /// Files that were last written longer ago when they are first found are left alone until they are written
+    /// again, and then only what is new is read; 1 s to 10 years.
+    pub ignore_older: Option<Duration>,
     /// How often files are looked at even if nothing was heard of them; 10 ms to an hour.
     pub poll_interval: Duration,
-    /// Bytes of a line at most, 1 KiB to 64 MiB. Longer lines are split, and counted.
+    /// What wraps the lines.
+    pub format: Format,
+    /// The name of a WHATWG encoding that decodes something, as [`encoding_rs::Encoding::name`] gives it: `UTF-8`.
+    pub encoding: &'static str,
+    /// What becomes of bytes that are not valid in the encoding.
+    pub invalid: Invalid,
+    /// Bytes of a line, or of an event of several lines, at most; 1 KiB to 64 MiB.
     pub max_line: usize,
+    /// What becomes of a line or event that is longer than `max_line`.
+    pub long_lines: LongEvent,
     /// How lines are joined to events.
     pub multiline: Option<Multiline>,
     /// What may not be complete at the end of a file is shipped when the file has been quiet for so long.
     pub flush_after: Duration,
+    /// How long files are read on that the globs no longer find.
+    pub rotated: Rotated,
+    /// Files that are held open at once, 1 to 1,000,000. Quiet ones beyond it are closed, and opened again when they
+    /// are written to.
+    pub max_open_files: usize,
+}
+
+/// What wraps the lines of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Nothing: each line is what was logged.
+    Lines,
+    /// What containerd and CRI-O write: `TIME STREAM P|F TEXT`, where the next line goes on with the text after a `P`.
+    Cri,
+    /// What Docker's json-file driver writes: an object a line, with `log`, `stream` and `time`.
+    Docker,
+}
+
+/// What becomes of a line or event that is longer than `max_line`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LongEvent {
+    /// It becomes several events, and no byte is lost; counted.
+    Split,
+    /// It is cut, and the rest is discarded; counted.
+    Truncate,
+    /// All of it is discarded; counted.
+    Skip,
+}
+
+/// What becomes of bytes that are not valid in the file's encoding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// U+FFFD stands in their place.
+    Replace,
+    /// The line stays as its bytes.
+    Keep,
+}
+
+/// How long a file is read on that was deleted, or renamed so that the globs no longer match. What is cut off by these
+/// limits is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotated {
+    /// Until nothing was written to it for so long; 100 ms to an hour.
+    pub wait: Duration,
+    /// Such files that are held open at most; 0 to 100,000.
+    pub max_files: usize,
+    /// Bytes on disk of all such files together at most; up to 1 TiB.
+    pub max_size: u64,
+}
+
+impl Default for Rotated {
+    fn default() -> Self {
+        Rotated { wait: Duration::from_secs(30), max_files: 100, max_size: 1 << 30 }
+    }
 }
 
 /// Regular expressions that are searched for in each line.

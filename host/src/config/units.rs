@@ -5,7 +5,7 @@ use std::time::Duration;
 /// The words of a message that says what a size is.
 pub const SIZE_HINT: &str = "write 64MiB, 10KiB, 1MB or a number of bytes";
 /// The words of a message that says what a duration is.
-pub const DURATION_HINT: &str = "write 250ms, 10s, 5m or 1h";
+pub const DURATION_HINT: &str = "write 250ms, 10s, 5m, 1h or 7d";
 
 const SIZES: &[(&str, u64)] = &[
     ("", 1),
@@ -13,32 +13,34 @@ const SIZES: &[(&str, u64)] = &[
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
     ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
     ("KB", 1_000),
     ("MB", 1_000_000),
     ("GB", 1_000_000_000),
+    ("TB", 1_000_000_000_000),
 ];
 
-const MILLISECONDS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+const MILLISECONDS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// Bytes of `64MiB`, `1MB` or `4096`; none if it is no size or does not fit in 64 bits.
 pub fn parse_size(text: &str) -> Option<u64> {
     parse(text, SIZES)
 }
 
-/// Time of `250ms`, `10s`, `5m` or `1h`; none if it is no duration or is beyond all measure.
+/// Time of `250ms`, `10s`, `5m`, `1h` or `7d`; none if it is no duration or is beyond all measure.
 pub fn parse_duration(text: &str) -> Option<Duration> {
     parse(text, MILLISECONDS).map(Duration::from_millis)
 }
 
 /// The size in the largest unit that gives a whole number: `64MiB`.
 pub fn show_size(bytes: u64) -> String {
-    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1u64)];
+    let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1u64)];
     show(bytes, &units)
 }
 
 /// The duration in the largest unit that gives a whole number: `250ms`.
 pub fn show_duration(duration: Duration) -> String {
-    let units = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1u64)];
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1u64)];
     show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &units)
 }
 
@@ -61,8 +63,16 @@ mod tests {
 
     #[test]
     fn sizes() {
-        let good =
-            [("0", 0), ("4096", 4096), ("512B", 512), ("64MiB", 64 << 20), ("1GiB", 1 << 30), ("1MB", 1_000_000)];
+        let good = [
+            ("0", 0),
+            ("4096", 4096),
+            ("512B", 512),
+            ("64MiB", 64 << 20),
+            ("1GiB", 1 << 30),
+            ("1TiB", 1 << 40),
+            ("1MB", 1_000_000),
+            ("2TB", 2_000_000_000_000),
+        ];
         for (text, bytes) in good {
             assert_eq!(parse_size(text), Some(bytes), "{text}");
         }
@@ -81,16 +91,17 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), None, "{text}");
         }
-        assert_eq!([64 << 20, 1536, 1000, 0].map(show_size), ["64MiB", "1536B", "1000B", "0B"]);
+        assert_eq!([2 << 40, 64 << 20, 1536, 1000, 0].map(show_size), ["2TiB", "64MiB", "1536B", "1000B", "0B"]);
     }
 
     #[test]
     fn durations() {
-        for (text, milliseconds) in [("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)] {
+        let good = [("250ms", 250), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000), ("7d", 604_800_000)];
+        for (text, milliseconds) in good {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(milliseconds)), "{text}");
             assert_eq!(show_duration(Duration::from_millis(milliseconds)), text);
         }
-        for text in ["", "10", "s", "1d", "1.5s", "18446744073709551615h"] {
+        for text in ["", "10", "s", "1w", "1D", "1.5s", "18446744073709551615h"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }
