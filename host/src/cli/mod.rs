@@ -1,6 +1,7 @@
 //! One file a command; here is what they share: arguments, exit codes, and how errors are told.
 
 mod check;
+mod checkpoints;
 mod demo;
 pub mod mock_log;
 mod pipe;
@@ -40,6 +41,8 @@ enum Command {
     Pipe(pipe::Args),
     /// Say all that is wrong with a configuration
     Check(check::Args),
+    /// Say how far each file has been read and settled
+    Checkpoints(checkpoints::Args),
     /// See the main job done on generated logs, explained as it goes
     Demo(demo::Args),
     /// Write test logs, at a rate
@@ -68,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Pipe(args) => pipe::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Checkpoints(args) => checkpoints::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::MockLog(args) => mock_log::run(args),
         Command::Plugin { command } => plugin::run(&command),
@@ -134,6 +138,17 @@ fn print_table(rows: &[Vec<String>]) {
             0 => format!("  {cell:<width$}"),
             _ => format!("  {cell:>width$}"),
         });
+        println!("{}", cells.collect::<String>().trim_end());
+    }
+}
+
+/// A table with two spaces between left-aligned columns.
+fn print_left(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
         println!("{}", cells.collect::<String>().trim_end());
     }
 }

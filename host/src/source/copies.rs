@@ -149,7 +149,7 @@ impl Source {
                 return false;
             }
             Verdict::No => {
-                if let Original::Known(position) = original
+                if let Original::Known(position) = &original
                     && let Some(tracked) = self.files.get(&id)
                     && position.path == tracked.reader.name().path.to_string_lossy()
                 {
