@@ -219,7 +219,7 @@ impl Site {
     pub fn settled(&self, logstore: &str) -> BTreeMap<PathBuf, u64> {
         let checkpoint = Checkpoint::open(&self.path("data/checkpoint.redb")).unwrap();
         let positions = checkpoint.load(logstore).unwrap();
-        positions.into_values().map(|position| (position.path.into(), position.offset)).collect()
+        positions.into_values().map(|position| (position.path.into(), position.place.offset)).collect()
     }
 }
 

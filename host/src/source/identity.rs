@@ -60,7 +60,7 @@ pub struct Position {
 /// The first and the last bytes of what was read, as they were.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
-    /// Until it is as long as it gets.
+    /// Until it is as long as it gets: then it is hashed.
     head: Vec<u8>,
     head_len: usize,
     head_hash: u64,
@@ -77,7 +77,7 @@ impl Seen {
         seen.tail.resize(TAIL.min(offset as usize), 0);
         let tail_at = offset - seen.tail.len() as u64;
         let all = read(&mut seen.head, 0) && read(&mut seen.tail, tail_at);
-        seen.hash_head();
+        seen.count_head();
         all.then_some(seen)
     }
 
@@ -86,7 +86,7 @@ impl Seen {
         if self.head_len < HEAD {
             let more = bytes.len().min(HEAD - self.head_len);
             self.head.extend_from_slice(&bytes[..more]);
-            self.hash_head();
+            self.count_head();
         }
         match bytes.len() >= TAIL {
             true => {
@@ -109,18 +109,20 @@ impl Seen {
 
     /// What is remembered of it.
     pub fn stamp(&self) -> Stamp {
+        let is_whole = self.head_len == HEAD;
         Stamp {
             looked: self.offset,
             head: self.head_len as u64,
-            head_hash: self.head_hash,
+            head_hash: if is_whole { self.head_hash } else { xxh3_64(&self.head) },
             tail_hash: xxh3_64(&self.tail),
         }
     }
 
-    fn hash_head(&mut self) {
+    /// A head that is complete needs to be hashed once only.
+    fn count_head(&mut self) {
         self.head_len = self.head.len();
-        self.head_hash = xxh3_64(&self.head);
         if self.head_len == HEAD {
+            self.head_hash = xxh3_64(&self.head);
             self.head = Vec::new();
         }
     }

@@ -147,6 +147,8 @@ pub struct Source {
     /// Files that are to be closed first if there are too many.
     closable: VecDeque<FileId>,
     open: usize,
+    /// Paths of which there is news, and that were not found yet.
+    unknown: HashSet<PathBuf>,
     host: String,
     next_scan: Instant,
     /// No look for new files before that, whatever inotify says.
@@ -258,6 +260,7 @@ impl Source {
             ignored: HashMap::new(),
             closable: VecDeque::new(),
             open: 0,
+            unknown: HashSet::new(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             next_scan: now,
             not_before: now,
@@ -375,16 +378,23 @@ impl Source {
     fn take_news(&mut self, now: Instant) {
         let may_scan = now >= self.not_before;
         let changed = self.news.take(may_scan);
-        let mut has_new = changed.everything;
         for path in changed.paths {
             let Ok(path) = path.strip_prefix(self.discovery.watched_root()) else { continue };
             match self.paths.get(path) {
                 Some(id) => self.enqueue(*id),
-                None => has_new |= self.discovery.is_wanted(path),
+                // It may be new, or have this name since now.
+                None if self.discovery.is_wanted(path) => _ = self.unknown.insert(path.to_owned()),
+                None => {}
             }
         }
+        let has_new = changed.everything || !self.unknown.is_empty();
         if may_scan && (has_new || now >= self.next_scan) {
             self.scan(now, changed.is_lost);
+            for path in std::mem::take(&mut self.unknown) {
+                if let Some(id) = self.paths.get(&path) {
+                    self.enqueue(*id);
+                }
+            }
         } else if has_new {
             self.next_scan = self.next_scan.min(self.not_before);
         }
