@@ -204,6 +204,11 @@ impl Lane {
         }
     }
 
+    /// Its files.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
     fn take_turn(&mut self, scratch: &mut Scratch) -> Turn {
         self.settle(&mut scratch.returned);
         if self.mode.is(Mode::DRAIN) {

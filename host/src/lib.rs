@@ -25,6 +25,8 @@ pub mod event;
 pub mod lane;
 pub mod metrics;
 pub mod mock;
+#[cfg(test)]
+mod model;
 pub mod registry;
 pub mod sandbox;
 pub mod schedule;

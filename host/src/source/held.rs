@@ -45,7 +45,7 @@ impl Source {
         let is_late = file.missing_since.is_some_and(|since| now - since >= self.settings.rotated.wait);
         let next = file.before.and_then(|next| self.files.get(&next));
         let next = next.filter(|next| next.after.is_some_and(|(before, _)| before == id));
-        is_late || next.is_some_and(|next| next.is_over || next.reader.meta().is_some_and(|meta| meta.len > 0))
+        is_late || next.is_some_and(|next| next.is_over || next.reader.meta().is_none_or(|meta| meta.len > 0))
     }
 
     fn abandon(&mut self, id: FileId) {
@@ -85,6 +85,7 @@ impl Source {
         {
             other.before = Some(id);
             tracked.after = Some((before, other.reader.meta().map_or(0, |meta| meta.len)));
+            self.enqueue(before);
         }
         self.families.entry(family.into()).or_default().push(id);
     }
@@ -99,14 +100,19 @@ impl Source {
             return true;
         }
         let Some((before, len)) = tracked.after else { return false };
-        let is_read = self.files.get(&before).is_none_or(|other| {
-            let is_read = if other.reader.is_compressed() { other.reader.is_at_end() } else { other.reader.len() >= len };
-            other.is_failing || is_read && other.reader.is_at_end() && !other.reader.has_rest()
-        });
-        if !is_read {
-            // It may wait for a line's end; that it has a successor is news.
-            self.enqueue(before);
-            return true;
+        let has_content = tracked.is_over || tracked.reader.meta().is_none_or(|meta| meta.len > 0);
+        if let Some(other) = self.files.get(&before) {
+            let reader = &other.reader;
+            let is_through = reader.is_at_end() && !other.queued && !reader.has_rest();
+            // One that goes on growing has been read as far as it was when this one was begun.
+            let is_far = !reader.is_at_end() && !reader.is_compressed() && reader.len() >= len;
+            if !other.is_failing && (other.is_over || !is_through && !is_far) {
+                // What it has at its end is complete once this file has something.
+                if has_content || !reader.is_at_end() {
+                    self.enqueue(before);
+                }
+                return true;
+            }
         }
         if let Some(tracked) = self.files.get_mut(&id) {
             tracked.after = None;

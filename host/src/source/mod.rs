@@ -371,6 +371,16 @@ impl Source {
         self.open
     }
 
+    /// Whether the file is read.
+    pub fn knows(&self, id: FileId) -> bool {
+        self.files.contains_key(&id)
+    }
+
+    /// Whether the file is read, and open.
+    pub fn holds(&self, id: FileId) -> bool {
+        self.files.get(&id).is_some_and(|file| file.reader.is_open())
+    }
+
     fn next_look(&self) -> Instant {
         self.timers.first().map_or(self.next_scan, |(first, _)| self.next_scan.min(*first))
     }
@@ -453,6 +463,7 @@ impl Source {
                 tracked.missing_since = Some(now);
             }
         }
+        self.find_closed();
         self.ignored.retain(|path, meta| self.paths.get(path) == Some(&meta.id));
         new.sort_by(|a, b| (a.meta.modified, &a.path).cmp(&(b.meta.modified, &b.path)));
         if self.is_first_scan {
@@ -487,6 +498,26 @@ impl Source {
                 self.open(Found { path, meta }, now);
                 if let Some(tracked) = self.files.get_mut(&meta.id) {
                     tracked.missing_since = Some(now);
+                }
+            }
+        }
+    }
+
+    /// Files that were closed to save descriptors, and have names by now that the globs don't match.
+    fn find_closed(&mut self) {
+        let closed = self.files.iter().filter(|(_, file)| file.missing_since.is_some() && !file.reader.is_open());
+        let inodes: HashSet<u64> = closed.map(|(id, _)| id.inode).collect();
+        if inodes.is_empty() {
+            return;
+        }
+        for path in self.discovery.find(&inodes) {
+            let Ok(meta) = self.discovery.look(&path) else { continue };
+            let is_closed = self.files.get(&meta.id).is_some_and(|file| !file.reader.is_open());
+            if is_closed && let Ok(Some(file)) = self.discovery.open(&path, meta.id) {
+                self.open += 1;
+                self.rename(meta.id, &path);
+                if let Some(tracked) = self.files.get_mut(&meta.id) {
+                    tracked.reader.open_again(file);
                 }
             }
         }
@@ -592,15 +623,13 @@ impl Source {
             is_failing: false,
             is_closable: false,
             is_over: false,
-            announce: false,
+            // So that it is found again also under another name.
+            announce: !is_known,
         };
         let skip = self.settings.from == StartAt::End && self.is_first_scan && self.is_new;
         match self.known.remove(&id) {
             Some(position) => self.resume(&mut tracked, position),
-            None if skip => {
-                tracked.reader.skip_to(meta.len);
-                tracked.announce = true;
-            }
+            None if skip => tracked.reader.skip_to(meta.len),
             None => self.find_original(&mut tracked, &path),
         }
         self.follow(&mut tracked, &path);
