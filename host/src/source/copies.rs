@@ -38,6 +38,8 @@ pub struct Copies {
     undecided: HashMap<FileId, Undecided>,
     /// Files whose content that is no more has been found in another file.
     taken: HashSet<FileId>,
+    /// Lives whose content has been found in another file: it has one copy.
+    copied: HashSet<u64>,
 }
 
 struct Undecided {
@@ -97,35 +99,49 @@ impl Copies {
 
 impl Source {
     /// Looks for what a new file may be a copy of.
-    pub(super) fn find_original(&mut self, tracked: &mut Tracked, path: &Path) {
+    pub(super) fn find_original(&mut self, tracked: &Tracked, path: &Path) {
         let Ok(head) = tracked.reader.head() else { return };
         let relative = |position: &Position| {
             let path = Path::new(&position.path);
             path.strip_prefix(&self.settings.root).unwrap_or(path).to_owned()
         };
+        let is_known_kind = tracked.reader.is_compressed() || !super::rotation::is_gzip(path) || head.len() >= 3;
         // A head that is shorter may be that of a file that is being written.
         let fits = |position: &Position| {
-            let is_longer = (head.len() as u64) < position.stamp.head;
+            let is_longer = (head.len() as u64) < position.stamp.head || !is_known_kind;
             position.looked() > 0 && (is_longer || position.stamp.has_head(&head)) && may_be_copy(path, &relative(position))
         };
         let family = super::rotation::family(path);
         if family == path.as_os_str().as_encoded_bytes() {
             return;
         }
-        let claimed = |original: &Original| {
-            self.copies.undecided.values().any(|other| match (&other.original, original) {
-                (Original::Life(a, b), Original::Life(c, d)) => (a, b) == (c, d),
-                (Original::Known(a), Original::Known(b)) => a == b,
-                _ => false,
-            })
-        };
         let living = self.families.get(family).into_iter().flatten().filter_map(|id| self.files.get(id));
-        let living = living.filter(|other| !other.reader.is_compressed() && fits(&other.reader.position()));
+        let living = living.filter(|other| !other.reader.is_compressed() && !self.copies.copied.contains(&other.reader.key()));
+        let living = living.filter(|other| match other.reader.offset() {
+            0 => begins_alike(&head, other) && may_be_copy(path, &relative(&other.reader.position())),
+            _ => fits(&other.reader.position()),
+        });
         let living = living.map(|other| Original::Life(other.reader.name().id, other.reader.key()));
         let past = self.copies.past.iter().rev().map(|(_, position)| position).chain(self.known.values());
         let past = past.filter(|position| fits(position)).map(|position| Original::Known(position.clone()));
-        if let Some(original) = living.chain(past).find(|original| !claimed(original)) {
+        if let Some(original) = living.chain(past).next() {
             self.copies.expect(tracked.reader.name().id, original);
+        }
+    }
+
+    /// A new file may also be what another new one is a copy of.
+    pub(super) fn find_copies(&mut self, original: FileId) {
+        let Some(tracked) = self.files.get(&original) else { return };
+        let (path, key) = (self.relative(tracked), tracked.reader.key());
+        let (Ok(head), family) = (tracked.reader.head(), super::rotation::family(path)) else { return };
+        let others = self.families.get(family).into_iter().flatten().filter_map(|id| Some((id, self.files.get(id)?)));
+        let is_copy = |other: &Tracked| {
+            let is_new = other.reader.offset() == 0 && !other.reader.is_compressed();
+            is_new && may_be_copy(self.relative(other), path) && begins_alike(&head, other)
+        };
+        let copies: Vec<FileId> = others.filter(|(id, other)| **id != original && is_copy(other)).map(|(id, _)| *id).collect();
+        for copy in copies.into_iter().filter(|copy| !self.copies.is_undecided(*copy)).take(1).collect::<Vec<_>>() {
+            self.copies.expect(copy, Original::Life(original, key));
         }
     }
 
@@ -156,13 +172,44 @@ impl Source {
                     self.counts.truncations += 1;
                 }
             }
-            Verdict::Yes(position, seen) => self.take_over(id, &original, &position, seen),
+            Verdict::Yes(position, seen) => {
+                self.take_over(id, &original, &position, seen);
+                self.copies.undecided.remove(&id);
+                self.release_others(&original);
+            }
         }
         self.copies.undecided.remove(&id);
         if let Original::Life(original, _) = original {
             self.enqueue(original);
         }
         true
+    }
+
+    /// What was copied has one copy: others that may have been it are something else.
+    fn release_others(&mut self, original: &Original) {
+        match original {
+            Original::Life(_, key) => _ = self.copies.copied.insert(*key),
+            Original::Known(position) => {
+                self.known.retain(|_, known| known != position);
+                self.copies.past.retain(|(_, past)| past != position);
+            }
+        }
+        let is_same = |other: &Original| match (other, original) {
+            (Original::Life(_, a), Original::Life(_, b)) => a == b,
+            (Original::Known(a), Original::Known(b)) => a == b,
+            _ => false,
+        };
+        let undecided = self.copies.undecided.iter().filter(|(_, other)| is_same(&other.original));
+        let others: Vec<FileId> = undecided.map(|(id, _)| *id).collect();
+        for other in others {
+            self.copies.undecided.remove(&other);
+            if let Some(tracked) = self.files.remove(&other) {
+                let path = self.relative(&tracked).to_owned();
+                self.find_original(&tracked, &path);
+                self.files.insert(other, tracked);
+                self.enqueue(other);
+            }
+        }
     }
 
     fn take_over(&mut self, id: FileId, original: &Original, position: &Position, seen: Seen) {
@@ -172,7 +219,6 @@ impl Source {
         let head = tracked.reader.head().unwrap_or_default();
         tracked.reader.go_on(&position.place, seen, &head);
         tracked.announce = true;
-        self.copies.past.retain(|(_, past)| past != position);
         let len = tracked.reader.meta().map_or(0, |meta| meta.len);
         if let Original::Life(other, _) = original
             && let Some(other) = self.files.get_mut(other).filter(|other| other.is_over)
@@ -187,6 +233,7 @@ impl Source {
 
     fn compare(&mut self, id: FileId, original: &Original, flush: bool, now: Instant) -> Verdict {
         let wait = self.settings.framing.flush_after;
+        let is_known_kind = self.files.get_mut(&id).is_some_and(|tracked| tracked.reader.detect_gzip());
         let (position, is_over, is_read) = match original {
             Original::Known(position) => (position.clone(), true, true),
             Original::Life(other, key) => match self.files.get(other) {
@@ -206,7 +253,8 @@ impl Source {
         };
         let Some(tracked) = self.files.get(&id) else { return Verdict::No };
         let (Ok(head), Some(meta)) = (tracked.reader.head(), tracked.reader.meta()) else { return Verdict::No };
-        if head.len() as u64 >= position.stamp.head && !position.stamp.has_head(&head) {
+        let has_other_head = head.len() as u64 >= position.stamp.head && !position.stamp.has_head(&head);
+        if is_known_kind && has_other_head {
             return Verdict::No;
         }
         let Some(undecided) = self.copies.undecided.get_mut(&id) else { return Verdict::No };
@@ -214,6 +262,9 @@ impl Source {
             (undecided.len, undecided.since) = (meta.len, Some(now));
         }
         let is_quiet = flush || undecided.since.is_some_and(|since| now - since >= wait);
+        if !is_known_kind && !is_quiet {
+            return Verdict::NotYet;
+        }
         if tracked.reader.is_compressed() {
             if !is_read || living.is_some_and(|(_, is_missing)| !is_missing) && !is_quiet {
                 return Verdict::NotYet;
@@ -242,7 +293,8 @@ impl Source {
         }
         let (len, ends) = (meta.len.min(looked), [tracked, other].map(|file| file.reader.seen_before(meta.len.min(looked))));
         match ends {
-            [Some(copy), Some(original)] if len > 0 && copy.stamp() == original.stamp() => {
+            // A short one may just be the same again: nothing is left out that may have been meant to be there twice.
+            [Some(copy), Some(original)] if len >= HEAD as u64 && copy.stamp() == original.stamp() => {
                 let place = if len == looked { position } else { self.end_of(id, len, &position) };
                 verdict(place)
             }
@@ -283,6 +335,14 @@ impl Source {
             _ => Verdict::No,
         }
     }
+}
+
+/// Whether a file that was not read yet has the same first bytes as another one.
+fn begins_alike(head: &[u8], other: &Tracked) -> bool {
+    let other = other.reader.head().unwrap_or_default();
+    // An empty one may be about to be filled.
+    let len = head.len().min(other.len());
+    head[..len] == other[..len]
 }
 
 fn other_id(original: &Original) -> FileId {

@@ -295,6 +295,9 @@ impl Source {
             if self.read_file(id, chunk, flush, now) {
                 return Read::Some;
             }
+            if std::mem::take(&mut self.is_working) {
+                return Read::Working;
+            }
         }
         Read::NothingBefore(self.next_look())
     }
@@ -314,8 +317,9 @@ impl Source {
             Ok(Got::Chunk) => {}
             Ok(Got::Other) => {
                 tracked.is_over = true;
-                // Another file may be what was cut off here, and has to be read first.
+                // Another file may be what was cut off here: it has to be found, and read first.
                 self.enqueue(id);
+                (self.next_scan, self.not_before, self.is_working) = (now, now, true);
                 return false;
             }
             Err(error) => {
@@ -630,10 +634,13 @@ impl Source {
         match self.known.remove(&id) {
             Some(position) => self.resume(&mut tracked, position),
             None if skip => tracked.reader.skip_to(meta.len),
-            None => self.find_original(&mut tracked, &path),
+            None => self.find_original(&tracked, &path),
         }
         self.follow(&mut tracked, &path);
         self.files.insert(id, tracked);
+        if !is_known {
+            self.find_copies(id);
+        }
         self.enqueue(id);
     }
 

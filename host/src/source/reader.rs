@@ -178,11 +178,17 @@ impl Reader {
     }
 
     /// Takes the content for what a compressed file has in it, if name and first bytes say so.
-    pub fn detect_gzip(&mut self) {
+    /// Gives whether it can be told yet.
+    pub fn detect_gzip(&mut self) -> bool {
+        if self.gzip.is_some() || self.offset > 0 || !is_gzip(&self.name.path) {
+            return true;
+        }
         let mut magic = [0; gzip::MAGIC.len()];
-        if self.offset == 0 && is_gzip(&self.name.path) && self.read_plain(&mut magic, 0) && magic == gzip::MAGIC {
+        let is_there = self.read_plain(&mut magic, 0);
+        if is_there && magic == gzip::MAGIC {
             self.gzip = Some(Gzip::default());
         }
+        is_there
     }
 
     /// Goes on at a place of the content, after bytes that were seen. `head` is its first bytes.
@@ -330,6 +336,7 @@ impl Reader {
     /// Reads the next events. With `flush`, what is left at the end of the file is an event too.
     pub fn read(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool, now: Instant) -> io::Result<Got> {
         let mut want = CHUNK;
+        self.detect_gzip();
         loop {
             if self.read_once(chunk, framing, flush, now, want)? == Got::Other {
                 return Ok(Got::Other);
