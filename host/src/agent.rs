@@ -20,8 +20,8 @@ use crate::sandbox::compile::Compiler;
 use crate::sandbox::{Chain, Limits, Sandbox, Stage};
 use crate::schedule::Schedule;
 use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
-use crate::source::framing::Framing;
 use crate::source::framing::multiline::{Patterns, Rule};
+use crate::source::framing::{Format, Framing, LongEvent};
 use crate::source::watch::{News, Watch};
 use crate::source::{self, Source};
 
@@ -265,7 +265,13 @@ fn source_settings(files: &config::Files) -> Result<source::Settings> {
             config::StartAt::End => source::StartAt::End,
         },
         poll_interval: files.poll_interval,
-        framing: Framing { max_event: files.max_line, multiline: multiline.transpose()? },
+        framing: Framing {
+            format: Format::Lines,
+            max_event: files.max_line,
+            long: LongEvent::Split,
+            multiline: multiline.transpose()?,
+            flush_after: files.flush_after,
+        },
         flush_after: files.flush_after,
     })
 }

@@ -12,7 +12,7 @@ use crate::event::{Batch, CONTENT, Field, Kind, Tally};
 use crate::sandbox::{Chain, Held, Limits};
 use crate::sink::{Buffer, Encoder};
 use crate::source::CHUNK;
-use crate::source::framing::lines;
+use crate::source::framing::{Input, LongEvent, Map, Memory, lines};
 
 /// Send lines from standard input through plugins to standard output: try a parser at once.
 ///
@@ -95,6 +95,7 @@ impl Pipe {
         let mut pending = Vec::new();
         let mut buffer = vec![0; CHUNK];
         let (mut starts, mut out) = (Vec::new(), Buffer::default());
+        let mut memory = Memory::default();
         loop {
             let count = match from.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -104,7 +105,8 @@ impl Pipe {
             pending.extend_from_slice(&buffer[..count]);
             let mut batch = Batch { arena: pending, fields: fields.clone(), first: self.read, ..Batch::default() };
             starts.clear();
-            let framed = lines::frame(&mut batch, &mut starts, MAX_LINE, ended);
+            let input = Input { map: &Map::Plain { base: 0 }, ended, flush: ended, now: std::time::Instant::now() };
+            let framed = lines::frame(MAX_LINE, LongEvent::Split, &mut memory, &mut batch, &mut starts, &input);
             pending = batch.arena[framed.consumed..].to_vec();
 
             self.read += batch.len() as u64;

@@ -9,6 +9,7 @@
 //! that may have something to read. A [`Source`] belongs to one lane; each call of [`Source::read`] reads at
 //! most one chunk of one file, and the files take turns.
 
+pub mod decode;
 pub mod discover;
 pub mod framing;
 pub mod identity;

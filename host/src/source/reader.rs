@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use rustix::io::pread;
 
-use super::framing::Framing;
+use super::framing::{Framing, Input, Map, Memory};
 use super::identity::{FileId, Position, tail_hash};
+use super::place::{Place, Rest};
 use super::{CHUNK, tags};
 use crate::event::{Batch, CONTENT, Field, Kind, Tags};
 
@@ -21,8 +22,10 @@ pub struct Chunk {
     pub key: u64,
     /// The file's offset where the batch's arena begins.
     pub base: u64,
-    /// For each event, where it begins in what was read.
-    pub starts: Vec<u32>,
+    /// For each event, the file's offset where it begins.
+    pub starts: Vec<u64>,
+    /// For each event of a container's log, its stream.
+    pub streams: Vec<u8>,
     /// The file's offset after the last event.
     pub end: u64,
     /// Whether everything has been read that the file had.
@@ -41,6 +44,7 @@ impl Default for Chunk {
             key: 0,
             base: 0,
             starts: Vec::new(),
+            streams: Vec::new(),
             end: 0,
             at_end: false,
             bytes: 0,
@@ -53,7 +57,7 @@ impl Chunk {
     /// The file's offset where the event of that number begins, if it is in this chunk.
     pub fn offset_of(&self, number: u64) -> Option<u64> {
         let index = number.checked_sub(self.batch.first)?;
-        Some(self.base + u64::from(*self.starts.get(usize::try_from(index).ok()?)?))
+        self.starts.get(usize::try_from(index).ok()?).copied()
     }
 }
 
@@ -72,8 +76,8 @@ pub struct Reader {
     next_event: u64,
     /// Bytes to read at once: more than usual while a line is longer than that.
     want: usize,
-    /// Whether the offset is in the middle of a line: what came before was shipped without its end.
-    is_mid_line: bool,
+    /// What framing remembers.
+    memory: Memory,
     /// The file's size as far as it was looked at.
     seen: u64,
     /// When the bytes between the offset and that were last found to have grown.
@@ -93,7 +97,7 @@ impl Reader {
             tail: None,
             next_event: 0,
             want: CHUNK,
-            is_mid_line: false,
+            memory: Memory::default(),
             seen: 0,
             waits_since: None,
         }
@@ -104,7 +108,9 @@ impl Reader {
         let same = position.is_in(&self.file);
         if same {
             self.skip_to(position.offset);
-            self.is_mid_line = position.offset > 0 && self.byte_at(position.offset - 1).is_some_and(|b| b != b'\n');
+            let is_late = position.offset > 0 && self.byte_at(position.offset - 1).is_some_and(|b| b != b'\n');
+            let rest = if is_late { Rest::Late } else { Rest::Line };
+            self.memory = Memory::resume(&Place { rest, ..Place::at(position.offset) });
         }
         same
     }
@@ -119,7 +125,7 @@ impl Reader {
         self.key = key;
         (self.offset, self.seen, self.waits_since) = (0, 0, None);
         self.next_event = 0;
-        self.is_mid_line = false;
+        self.memory = Memory::default();
         self.tail = None;
         self.want = CHUNK;
     }
@@ -178,35 +184,18 @@ impl Reader {
 
     /// Reads the next events. With `flush`, what the file has after its last newline is an event too.
     pub fn read(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool) -> io::Result<()> {
-        self.skip_late_line_end();
         loop {
             self.read_once(chunk, framing, flush)?;
-            let has_no_line = chunk.batch.is_empty() && !chunk.at_end;
-            if !has_no_line {
+            if !chunk.batch.is_empty() || chunk.at_end {
                 break;
             }
-            // Not an event in so many bytes: look at more of them. Framing splits a line before this grows too far.
-            self.want *= 2;
+            if chunk.bytes == 0 {
+                // Not an event in so many bytes: look at more of them. Framing cuts a line before this grows too far.
+                self.want *= 2;
+            }
         }
         self.want = CHUNK;
         Ok(())
-    }
-
-    /// The end of a line that was shipped without it is not an empty line.
-    fn skip_late_line_end(&mut self) {
-        if !self.is_mid_line {
-            return;
-        }
-        let ends = match (self.byte_at(self.offset), self.byte_at(self.offset + 1)) {
-            (Some(b'\n'), _) => 1,
-            (Some(b'\r'), Some(b'\n')) => 2,
-            // Perhaps half of a line end, or nothing yet.
-            (None | Some(b'\r'), None) => return,
-            _ => 0,
-        };
-        self.is_mid_line = false;
-        self.offset += ends;
-        self.seen = self.seen.max(self.offset);
     }
 
     fn byte_at(&self, offset: u64) -> Option<u8> {
@@ -235,14 +224,14 @@ impl Reader {
         batch.tags = self.tags.clone();
         batch.first = self.next_event;
         chunk.starts.clear();
-        let framed = framing.frame(batch, &mut chunk.starts, flush && ended);
+        chunk.streams.clear();
+        let map = Map::Plain { base: self.offset };
+        let input = Input { map: &map, ended, flush: flush && ended, now: Instant::now() };
+        let framed = framing.frame(&mut self.memory, batch, &mut chunk.starts, &mut chunk.streams, &input);
         chunk.split = framed.split;
         chunk.key = self.key;
         chunk.base = self.offset;
         chunk.bytes = framed.consumed as u64;
-        if framed.consumed > 0 {
-            self.is_mid_line = flush && ended && batch.arena[framed.consumed - 1] != b'\n';
-        }
         self.offset += framed.consumed as u64;
         self.next_event += batch.len() as u64;
         chunk.end = self.offset;

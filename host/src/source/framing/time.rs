@@ -1,0 +1,1 @@
+//! Times of RFC 3339.
