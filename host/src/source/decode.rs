@@ -95,16 +95,19 @@ impl Table {
         let mut decoder = self.encoding.new_decoder_without_bom_handling();
         let (mut read, mut out) = (0, [0; 16]);
         let mut found = from;
-        while text < at && read < bytes.len() {
-            let (result, taken, written) =
-                decoder.decode_to_utf8_without_replacement(&bytes[read..read + 1], &mut out, false);
+        // What the decoder has read of what comes after something invalid, and gives with the next call.
+        let mut held = 0;
+        while text < at && (read < bytes.len() || held > 0) {
+            let more = &bytes[read..read + usize::from(held == 0)];
+            let (result, taken, written) = decoder.decode_to_utf8_without_replacement(more, &mut out, false);
             read += taken;
             text += written;
-            found = from + read as u64;
+            held = 0;
             if let DecoderResult::Malformed(_, after) = result {
                 text += char::REPLACEMENT_CHARACTER.len_utf8();
-                found -= u64::from(after);
+                held = after;
             }
+            found = from + read as u64 - u64::from(held);
         }
         self.last.set((segment.at, text, found));
         found
@@ -302,6 +305,13 @@ mod tests {
         assert_eq!((text.as_str(), counts), ("a\u{fffd}", Decoded { taken: 3, invalid_lines: 1 }));
         let (text, counts, _) = decode("utf-16le", Invalid::Keep, b"a\0\0\xd8\n\0b\0", false);
         assert_eq!((text.as_str(), counts.invalid_lines), ("a\u{fffd}\nb", 1));
+    }
+
+    #[test]
+    fn what_comes_after_half_of_a_pair_is_traced() {
+        let (text, _, table) = decode("utf-16le", Invalid::Replace, b"a\0\0\xd8b\0c\0", false);
+        assert_eq!(text, "a\u{fffd}bc");
+        assert_eq!([0, 1, 4, 5, 6].map(|at| table.raw(at)), [100, 102, 104, 106, 108]);
     }
 
     #[test]

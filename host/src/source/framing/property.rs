@@ -151,6 +151,13 @@ impl Case {
     }
 }
 
+fn same(some: &Outcome, other: &Outcome) {
+    for (i, (one, two)) in some.events.iter().zip(&other.events).enumerate() {
+        assert_eq!(one, two, "event {i}");
+    }
+    assert_eq!((some.events.len(), some.counts), (other.events.len(), other.counts));
+}
+
 #[test]
 fn however_a_log_is_read_the_events_are_the_same() {
     let from_env = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
@@ -168,14 +175,15 @@ fn however_a_log_is_read_the_events_are_the_same() {
             let unit = if case.label == "utf-16le" && rng.bool() { 2 } else { 1 };
             let mut grows = rng.fork();
             let pieces = case.read(|| grows.usize(0..=most) * unit, || false);
-            assert_eq!(pieces, whole);
+            same(&pieces, &whole);
             if case.is_same_after_stop(&whole) {
                 let mut stops = rng.fork();
                 let mut again = case.read(|| grows.usize(0..=most) * unit, || stops.u8(0..4) == 0);
                 // A line that is not of the format may come again if it is after what is open in both streams.
                 let mut known = std::collections::HashSet::new();
                 again.events.retain(|event| !event.0.contains(" !") || known.insert(event.1));
-                assert_eq!(again.events, whole.events, "after stops");
+                again.counts = whole.counts;
+                same(&again, &whole);
             }
         });
         if let Err(panic) = std::panic::catch_unwind(run) {
