@@ -142,6 +142,10 @@ impl Source {
         let copies: Vec<FileId> = others.filter(|(id, other)| **id != original && is_copy(other)).map(|(id, _)| *id).collect();
         for copy in copies.into_iter().filter(|copy| !self.copies.is_undecided(*copy)).take(1).collect::<Vec<_>>() {
             self.copies.expect(copy, Original::Life(original, key));
+            // The copy waits for it, and not the other way round.
+            if let Some(tracked) = self.files.get_mut(&original) {
+                tracked.after = tracked.after.filter(|(before, _)| *before != copy);
+            }
         }
     }
 

@@ -24,18 +24,18 @@ struct Line<'a> {
 /// Takes the line `start..end` of the arena apart; none if it is not of this format. Content with escapes is appended
 /// to the arena. A time that is none is unknown.
 pub fn unwrap(arena: &mut Vec<u8>, start: usize, end: usize, times: &mut Times) -> Option<Piece> {
-    let line: Line = serde_json::from_slice(&arena[start..end]).ok()?;
-    let stream = match &*line.stream {
-        "stdout" => 0,
-        "stderr" => 1,
-        _ => return None,
+    let (stream, time, from, length) = {
+        let line: Line = serde_json::from_slice(&arena[start..end]).ok()?;
+        let stream = match &*line.stream {
+            "stdout" => 0,
+            "stderr" => 1,
+            _ => return None,
+        };
+        let inner = line.log.get().strip_prefix('"')?.strip_suffix('"')?;
+        // Where the value is borrowed from.
+        let from = inner.as_ptr() as usize - arena.as_ptr() as usize;
+        (stream, times.parse(line.time.as_bytes()), from, inner.len())
     };
-    let time = times.parse(line.time.as_bytes());
-    let quoted = line.log.get();
-    let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
-    // Where the value is borrowed from.
-    let from = inner.as_ptr() as usize - arena.as_ptr() as usize;
-    let length = inner.len();
     let bytes = &arena[from..from + length];
     let is_complete = bytes.ends_with(b"\\n");
     let plain = length - if is_complete { 2 } else { 0 };

@@ -10,12 +10,13 @@
 //! For the same bytes the same events come out, in whichever portions they were read.
 
 mod container;
-//mod cri;
-//mod docker;
+mod cri;
+mod docker;
 pub mod lines;
 pub mod multiline;
-
-//mod time;
+#[cfg(test)]
+mod property;
+mod time;
 
 use std::time::{Duration, Instant};
 

@@ -30,10 +30,8 @@ impl Times {
         let (nanos, zone) = match rest {
             [b'.', fraction @ ..] => {
                 let digits = fraction.iter().take_while(|b| b.is_ascii_digit()).count();
-                let mut nanos = 0;
-                for i in 0..9 {
-                    nanos = nanos * 10 + if i < digits { i64::from(fraction[i] - b'0') } else { 0 };
-                }
+                let digit = |i: usize| if i < digits { i64::from(fraction[i] - b'0') } else { 0 };
+                let nanos = (0..9).fold(0, |nanos, i| nanos * 10 + digit(i));
                 (digits > 0).then_some((nanos, &fraction[digits..]))?
             }
             zone => (0, zone),
