@@ -22,7 +22,7 @@ const MOST_PAST: usize = 256;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Where the content of a new file may have been read before.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Original {
     /// In a file that is there still, in the life of that key.
     Life(FileId, u64),
@@ -44,6 +44,8 @@ pub struct Copies {
 
 struct Undecided {
     original: Original,
+    /// What it is certainly no copy of.
+    tried: Vec<Original>,
     /// The new file's size, and since when it has that.
     len: u64,
     since: Option<Instant>,
@@ -61,7 +63,8 @@ enum Verdict {
 impl Copies {
     /// The content of a file is to be compared with what was read before.
     pub fn expect(&mut self, id: FileId, original: Original) {
-        self.undecided.insert(id, Undecided { original, len: 0, since: None });
+        let tried = self.undecided.remove(&id).map(|before| before.tried).unwrap_or_default();
+        self.undecided.insert(id, Undecided { original, tried, len: 0, since: None });
     }
 
     /// A life is over in which so much was read.
@@ -88,6 +91,11 @@ impl Copies {
     pub fn undecided_of(&self, original: FileId, life: u64) -> Option<FileId> {
         let is_of = |undecided: &Undecided| matches!(undecided.original, Original::Life(id, key) if (id, key) == (original, life));
         self.undecided.iter().find(|(_, undecided)| is_of(undecided)).map(|(id, _)| *id)
+    }
+
+    /// Whether it may be a copy of a file that has to be read first then.
+    pub fn waits(&self, copy: FileId) -> bool {
+        self.undecided.get(&copy).is_some_and(|undecided| matches!(undecided.original, Original::Life(..)))
     }
 
     /// The file is gone.
@@ -124,7 +132,15 @@ impl Source {
         let living = living.map(|other| Original::Life(other.reader.name().id, other.reader.key()));
         let past = self.copies.past.iter().rev().map(|(_, position)| position).chain(self.known.values());
         let past = past.filter(|position| fits(position)).map(|position| Original::Known(position.clone()));
-        if let Some(original) = living.chain(past).next() {
+        let tried = self.copies.undecided.get(&tracked.reader.name().id).map(|undecided| &undecided.tried[..]);
+        let is_untried = |original: &Original| !tried.unwrap_or_default().contains(original);
+        // Those of which all that is compared was there come first.
+        let mut originals: Vec<_> = living.chain(past).filter(is_untried).collect();
+        originals.sort_by_key(|original| match original {
+            Original::Known(position) => position.stamp.head > head.len() as u64,
+            Original::Life(id, _) => self.files.get(id).is_none_or(|other| other.reader.offset() == 0),
+        });
+        if let Some(original) = originals.into_iter().next() {
             self.copies.expect(tracked.reader.name().id, original);
         }
     }
@@ -142,10 +158,6 @@ impl Source {
         let copies: Vec<FileId> = others.filter(|(id, other)| **id != original && is_copy(other)).map(|(id, _)| *id).collect();
         for copy in copies.into_iter().filter(|copy| !self.copies.is_undecided(*copy)).take(1).collect::<Vec<_>>() {
             self.copies.expect(copy, Original::Life(original, key));
-            // The copy waits for it, and not the other way round.
-            if let Some(tracked) = self.files.get_mut(&original) {
-                tracked.after = tracked.after.filter(|(before, _)| *before != copy);
-            }
         }
     }
 
@@ -153,7 +165,9 @@ impl Source {
     pub(super) fn decide_copy(&mut self, id: FileId, flush: bool, now: Instant) -> bool {
         let Some(undecided) = self.copies.undecided.get(&id) else { return true };
         let original = undecided.original.clone();
-        match self.compare(id, &original, flush, now) {
+        let verdict = self.compare(id, &original, flush, now);
+        if std::env::var("WEIR_SEED").is_ok() { let v = match &verdict { Verdict::Yes(..) => "yes", Verdict::No => "no", Verdict::NotYet => "notyet", Verdict::Working => "working" }; eprintln!("DEBUG {:?} of {:?}: {v}", self.files.get(&id).map(|f| f.reader.name().path.clone()), original); }
+        match verdict {
             Verdict::NotYet => {
                 // What it waits for is read before, if there is anything to read.
                 if flush {
@@ -165,6 +179,10 @@ impl Source {
             }
             Verdict::Working => {
                 self.is_working = true;
+                self.enqueue(id);
+                return false;
+            }
+            Verdict::No if self.has_other_original(id, &original) => {
                 self.enqueue(id);
                 return false;
             }
@@ -189,6 +207,17 @@ impl Source {
         true
     }
 
+    /// Whether the file, which is no copy of `tried`, may be one of something else.
+    fn has_other_original(&mut self, id: FileId, tried: &Original) -> bool {
+        let Some(undecided) = self.copies.undecided.get_mut(&id) else { return false };
+        undecided.tried.push(tried.clone());
+        let Some(tracked) = self.files.remove(&id) else { return false };
+        let path = self.relative(&tracked).to_owned();
+        self.find_original(&tracked, &path);
+        self.files.insert(id, tracked);
+        self.copies.undecided.get(&id).is_some_and(|undecided| undecided.original != *tried)
+    }
+
     /// What was copied has one copy: others that may have been it are something else.
     fn release_others(&mut self, original: &Original) {
         match original {
@@ -198,12 +227,7 @@ impl Source {
                 self.copies.past.retain(|(_, past)| past != position);
             }
         }
-        let is_same = |other: &Original| match (other, original) {
-            (Original::Life(_, a), Original::Life(_, b)) => a == b,
-            (Original::Known(a), Original::Known(b)) => a == b,
-            _ => false,
-        };
-        let undecided = self.copies.undecided.iter().filter(|(_, other)| is_same(&other.original));
+        let undecided = self.copies.undecided.iter().filter(|(_, other)| other.original == *original);
         let others: Vec<FileId> = undecided.map(|(id, _)| *id).collect();
         for other in others {
             self.copies.undecided.remove(&other);
@@ -268,6 +292,10 @@ impl Source {
         let is_quiet = flush || undecided.since.is_some_and(|since| now - since >= wait);
         if !is_known_kind && !is_quiet {
             return Verdict::NotYet;
+        }
+        if position.looked() == 0 && is_read && (is_quiet || living.is_none()) {
+            // Nothing of the original was read: whatever this is, it is new.
+            return Verdict::No;
         }
         if tracked.reader.is_compressed() {
             if !is_read || living.is_some_and(|(_, is_missing)| !is_missing) && !is_quiet {

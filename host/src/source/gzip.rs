@@ -57,9 +57,13 @@ impl Gzip {
         self.fed
     }
 
-    /// Content from `offset` on, `want` bytes of it if there are so many; offsets never decrease. Gives fewer also
+    /// Content from `offset` on, `want` bytes of it if there are so many; going back is slow. Gives fewer also
     /// when so much had to be decompressed to get there that the caller should do something else meanwhile.
     pub fn read(&mut self, file: &dyn Bytes, offset: u64, want: usize, at_most: usize) -> io::Result<Content<'_>> {
+        if offset < self.start {
+            // It was looked at further on, and has to be decompressed once more.
+            *self = Gzip::default();
+        }
         let mut work = 0;
         let ended = loop {
             let unwanted = offset.saturating_sub(self.start).min(self.content.len() as u64);

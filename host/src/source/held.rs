@@ -100,6 +100,10 @@ impl Source {
             return true;
         }
         let Some((before, len)) = tracked.after else { return false };
+        if self.copies.waits(before) {
+            // Perhaps for this one.
+            return false;
+        }
         let has_content = tracked.is_over || tracked.reader.meta().is_none_or(|meta| meta.len > 0);
         if let Some(other) = self.files.get(&before) {
             let reader = &other.reader;
