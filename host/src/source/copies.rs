@@ -109,15 +109,12 @@ impl Source {
     /// Looks for what a new file may be a copy of.
     pub(super) fn find_original(&mut self, tracked: &Tracked, path: &Path) {
         let Ok(head) = tracked.reader.head() else { return };
-        let relative = |position: &Position| {
-            let path = Path::new(&position.path);
-            path.strip_prefix(&self.settings.root).unwrap_or(path).to_owned()
-        };
+        let has_name = |of: &Path| may_be_copy(path, of.strip_prefix(&self.settings.root).unwrap_or(of));
         let is_known_kind = tracked.reader.is_compressed() || !super::rotation::is_gzip(path) || head.len() >= 3;
         // A head that is shorter may be that of a file that is being written.
         let fits = |position: &Position| {
             let is_longer = (head.len() as u64) < position.stamp.head || !is_known_kind;
-            position.looked() > 0 && (is_longer || position.stamp.has_head(&head)) && may_be_copy(path, &relative(position))
+            position.looked() > 0 && (is_longer || position.stamp.has_head(&head))
         };
         let family = super::rotation::family(path);
         if family == path.as_os_str().as_encoded_bytes() {
@@ -126,12 +123,14 @@ impl Source {
         let living = self.families.get(family).into_iter().flatten().filter_map(|id| self.files.get(id));
         let living = living.filter(|other| !other.reader.is_compressed() && !self.copies.copied.contains(&other.reader.key()));
         let living = living.filter(|other| match other.reader.offset() {
-            0 => begins_alike(&head, other) && may_be_copy(path, &relative(&other.reader.position())),
+            0 => begins_alike(&head, other),
             _ => fits(&other.reader.position()),
         });
+        // It may have been renamed since.
+        let living = living.filter(|other| has_name(&other.reader.name().path) || has_name(other.reader.former()));
         let living = living.map(|other| Original::Life(other.reader.name().id, other.reader.key()));
         let past = self.copies.past.iter().rev().map(|(_, position)| position).chain(self.known.values());
-        let past = past.filter(|position| fits(position)).map(|position| Original::Known(position.clone()));
+        let past = past.filter(|position| fits(position) && has_name(Path::new(&position.path))).map(|position| Original::Known(position.clone()));
         let tried = self.copies.undecided.get(&tracked.reader.name().id).map(|undecided| &undecided.tried[..]);
         let is_untried = |original: &Original| !tried.unwrap_or_default().contains(original);
         // Those of which all that is compared was there come first.
@@ -166,7 +165,6 @@ impl Source {
         let Some(undecided) = self.copies.undecided.get(&id) else { return true };
         let original = undecided.original.clone();
         let verdict = self.compare(id, &original, flush, now);
-        if std::env::var("WEIR_SEED").is_ok() { let v = match &verdict { Verdict::Yes(..) => "yes", Verdict::No => "no", Verdict::NotYet => "notyet", Verdict::Working => "working" }; eprintln!("DEBUG {:?} of {:?}: {v}", self.files.get(&id).map(|f| f.reader.name().path.clone()), original); }
         match verdict {
             Verdict::NotYet => {
                 // What it waits for is read before, if there is anything to read.

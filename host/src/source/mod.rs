@@ -632,7 +632,7 @@ impl Source {
         };
         let skip = self.settings.from == StartAt::End && self.is_first_scan && self.is_new;
         match self.known.remove(&id) {
-            Some(position) => self.resume(&mut tracked, position),
+            Some(position) => self.resume(&mut tracked, position, &path),
             None if skip => tracked.reader.skip_to(meta.len),
             None => self.find_original(&tracked, &path),
         }
@@ -645,7 +645,7 @@ impl Source {
     }
 
     /// Goes on where a former run was, if it is the same file.
-    fn resume(&mut self, tracked: &mut Tracked, position: Position) {
+    fn resume(&mut self, tracked: &mut Tracked, position: Position, path: &Path) {
         let reader = &mut tracked.reader;
         let is_born_then = position.born.is_none() || reader.name().born.is_none() || position.born == reader.name().born;
         if is_born_then && reader.is_compressed() {
@@ -668,6 +668,8 @@ impl Source {
         tracing::info!(file = %reader.name().path.display(), "not what it was: reading it from its beginning");
         self.counts.truncations += 1;
         self.copies.remember(0, position);
+        tracked.announce = true;
+        self.find_original(tracked, path);
     }
 
     /// Tries to open a file again in a while.

@@ -129,6 +129,8 @@ pub struct Reader {
     gzip: Option<Gzip>,
     decoder: Decoder,
     name: Arc<Name>,
+    /// Where it was before it got the name that it has.
+    former: PathBuf,
     tags: Arc<Tags>,
     key: u64,
     /// Bytes of the content read so far; equals the offset after the last complete event, or line.
@@ -155,6 +157,7 @@ impl Reader {
             gzip: None,
             decoder,
             name: Arc::new(Name { id: meta.id, born: meta.born, path: PathBuf::new() }),
+            former: PathBuf::new(),
             tags: Arc::default(),
             key,
             offset: 0,
@@ -172,6 +175,7 @@ impl Reader {
     pub fn rename(&mut self, root: &Path, path: &Path, host: &str) {
         if self.name.path.strip_prefix(root) != Ok(path) {
             let before = &*self.name;
+            self.former = before.path.clone();
             self.name = Arc::new(Name { path: root.join(path), ..before.clone() });
             self.tags = Arc::new(super::tags::tags(root, path, host));
         }
@@ -229,6 +233,11 @@ impl Reader {
     /// The file, and where it was last found.
     pub fn name(&self) -> &Arc<Name> {
         &self.name
+    }
+
+    /// Where it was before that.
+    pub fn former(&self) -> &Path {
+        &self.former
     }
 
     /// Which life of the file it is.
