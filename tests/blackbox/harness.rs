@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -228,14 +228,18 @@ impl Site {
     }
 
     /// The inode, path and settled offset of each file of a logstore. A copy is looked at: opening repairs what a kill
-    /// left behind, and that is the agent's job.
+    /// left behind, and that is the agent's job. There must be nothing that cannot be repaired.
     fn checkpoint(&self, logstore: &str) -> Vec<(u64, PathBuf, u64)> {
-        let (file, copy) = (self.path("data/checkpoint.redb"), self.path("checkpoint-copy.redb"));
+        let file = self.path("data/checkpoint.redb");
         if !file.exists() {
             return Vec::new();
         }
+        let copies = tempfile::tempdir_in(&self.dir).unwrap();
+        let copy = copies.path().join("checkpoint.redb");
         fs::copy(file, &copy).unwrap();
         let positions = Checkpoint::open(&copy).unwrap().load(logstore).unwrap();
+        let damaged = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().contains("damaged");
+        assert!(!fs::read_dir(copies.path()).unwrap().any(damaged), "the checkpoint is damaged");
         positions.into_iter().map(|(id, position)| (id.inode, position.path.into(), position.offset)).collect()
     }
 
