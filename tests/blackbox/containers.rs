@@ -131,7 +131,11 @@ fn lines_of_another_format_are_shipped_as_they_are_and_marked() {
         let events = site.events("a/b");
         assert_eq!(contents(&events), [&["good"][..], &bad, &["good"]].concat(), "{format}");
         let is_marked = |event: &Value| event.get("__error__").is_some_and(|error| error.is_string());
-        assert_eq!(events.iter().map(is_marked).collect::<Vec<_>>(), [false, true, true, true, true, false], "{format}");
+        assert_eq!(
+            events.iter().map(is_marked).collect::<Vec<_>>(),
+            [false, true, true, true, true, false],
+            "{format}"
+        );
         let has_stream = |event: &Value| event.get("stream").is_some();
         assert_eq!(events.iter().filter(|event| has_stream(event)).count(), 2, "{format}");
         assert_eq!(ran.summary["a/b"]["malformed"], 4, "{format}");
@@ -152,10 +156,7 @@ fn events_of_several_lines_are_joined_in_each_stream() {
             + &cri(6, "stdout F E two"),
     );
     site.run();
-    assert_streams(
-        &site,
-        &[("stdout", 1, "E one\n  at a.b"), ("stderr", 2, "E other\n  too"), ("stdout", 6, "E two")],
-    );
+    assert_streams(&site, &[("stdout", 1, "E one\n  at a.b"), ("stderr", 2, "E other\n  too"), ("stdout", 6, "E two")]);
 }
 
 #[test]

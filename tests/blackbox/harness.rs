@@ -238,7 +238,8 @@ impl Site {
         let copy = copies.path().join("checkpoint.redb");
         fs::copy(file, &copy).unwrap();
         let positions = Checkpoint::open(&copy).unwrap().load(logstore).unwrap();
-        let damaged = |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().contains("damaged");
+        let damaged =
+            |entry: io::Result<fs::DirEntry>| entry.unwrap().file_name().to_string_lossy().contains("damaged");
         assert!(!fs::read_dir(copies.path()).unwrap().any(damaged), "the checkpoint is damaged");
         positions.into_iter().map(|(id, position)| (id.inode, position.path.into(), position.offset)).collect()
     }

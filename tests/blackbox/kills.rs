@@ -152,9 +152,8 @@ fn check(site: &Site, generations: &[Generation], kills: &[Kill], written: u64) 
     for (Generation { inode, first }, end) in generations.iter().zip(ends) {
         let mut start = 0;
         for number in *first..end {
-            let may_come_again = |kill: &&Kill| {
-                number < kill.written && kill.settled.get(inode).is_none_or(|settled| *settled <= start)
-            };
+            let may_come_again =
+                |kill: &&Kill| number < kill.written && kill.settled.get(inode).is_none_or(|settled| *settled <= start);
             let allowed = 1 + kills.iter().filter(may_come_again).count();
             let came = times[number as usize];
             assert!(came <= allowed, "{number} came {came} times; unsettled at {} kills", allowed - 1);
