@@ -42,7 +42,7 @@ fn reads(agent: &Agent) -> u64 {
 fn wait_until_idle(agent: &mut Agent) {
     let (mut since, mut before) = (Instant::now(), cpu_time(agent));
     let pid = agent.pid();
-    agent.wait("an idle agent", |site| {
+    agent.wait("rest", |site| {
         let now = cpu_time_of(pid);
         if now - before > Duration::from_millis(20) {
             (since, before) = (Instant::now(), now);
