@@ -67,6 +67,8 @@ fn without_a_checkpoint_there_is_nothing_to_tell() {
     site.run().assert_counts("a/b", [1, 1, 0, 0]);
 }
 
+type Damage<'a> = &'a dyn Fn(&fs::File);
+
 /// A site whose files were read and whose checkpoint is damaged then; more is written meanwhile. Gives what the next
 /// run says.
 fn run_after(damage: impl FnOnce(&fs::File)) -> (Site, Done) {
@@ -110,8 +112,7 @@ fn a_checkpoint_that_is_damaged_is_set_aside_and_its_backup_used() {
         file.set_len(0).unwrap();
         file.set_len(size).unwrap();
     };
-    let damages: [(&str, &dyn Fn(&fs::File)); 4] =
-        [("garbage", &garbage), ("halved", &halved), ("cut", &cut), ("zeros", &zeros)];
+    let damages: [(&str, Damage); 4] = [("garbage", &garbage), ("halved", &halved), ("cut", &cut), ("zeros", &zeros)];
     for (what, damage) in damages {
         let (site, done) = run_after(damage);
         done.assert_says("checkpoint.redb.damaged-");
