@@ -1,4 +1,5 @@
-# The commands of this project. Each does its own set-up; all need a Rust toolchain, and `make bench` rsyslog.
+# The commands of this project. Each does its own set-up; all need a Rust toolchain, `make test` logrotate, and
+# `make bench` rsyslog.
 
 # One profile for everything: wasmtime is built once.
 CARGO ?= cargo
@@ -6,12 +7,12 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
-.PHONY: demo test lint bench build plugins fmt clean
+.PHONY: demo test lint bench build logrotate plugins fmt clean
 
 demo: plugins ## the main job on generated logs, explained as it goes
 	$(WEIR) demo --plugin-dir target/plugins
 
-test: plugins ## all tests
+test: plugins logrotate ## all tests
 	$(CARGO) test --release --workspace
 
 lint: ## formatting, clippy without warnings, licences and advisories where they can be checked
@@ -24,6 +25,10 @@ bench: plugins ## speed beside rsyslog, with exact outputs
 
 build:
 	$(CARGO) build --release -p weir
+
+logrotate:
+	@command -v logrotate >/dev/null || test -x /usr/sbin/logrotate || test "$$(id -u)" != 0 || \
+		{ apt-get update && apt-get install -y --no-install-recommends logrotate; }
 
 plugins: build ## the plugins that weir ships, and those that test it, as components in target/plugins
 	$(WEIR) plugin build $(dir $(PLUGINS)) --out target/plugins

@@ -6,14 +6,9 @@ use std::path::Path;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::{Site, contents, numbered, numbers};
+use crate::harness::{Site, contents, numbered, numbers, raw};
 
 const RAW: &str = "- name: a/b\n  files: { root: logs }\n  sink: out";
-
-/// A raw logstore whose `files` has more keys than the root.
-fn raw(files: &str) -> String {
-    format!("- name: a/b\n  files: {{ root: logs, {files} }}\n  sink: out")
-}
 
 fn sorted(mut all: Vec<String>) -> Vec<String> {
     all.sort();

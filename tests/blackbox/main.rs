@@ -4,16 +4,26 @@
 //!
 //! Rooms: [`harness`] the directory, the agent in it, waiting and reading · [`golden`] plugins, byte for byte ·
 //! [`evil`] a hostile plugin beside a good one · [`refused`] what never runs: bad files, settings, configs ·
-//! [`follow`] files that grow, rotate, shrink and are strange · [`restart`] being stopped and killed ·
-//! [`disk`] no space left · [`commands`] everything but `run` · [`cost`] memory, CPU and time.
+//! [`follow`] files that grow, rotate, shrink and are strange · [`order`] generations of a log, deleted files ·
+//! [`logrotate`] the real one, under load · [`hostile`] a tenant's volume · [`formats`] encodings, gzip, long lines,
+//! old files · [`containers`] CRI and Docker · [`multiline`] events of several lines · [`restart`] being stopped and
+//! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
+//! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls.
 
+mod checkpoints;
 mod commands;
+mod containers;
 mod cost;
 mod disk;
 mod evil;
 mod follow;
+mod formats;
 mod golden;
 mod harness;
+mod hostile;
+mod kills;
+mod logrotate;
 mod multiline;
+mod order;
 mod refused;
 mod restart;

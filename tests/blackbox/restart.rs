@@ -1,6 +1,5 @@
 //! Agents that are stopped, killed, and started again.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +7,7 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use crate::harness::{Lines, POLL, Site, access_log, numbered, numbers};
+use crate::harness::{Lines, POLL, Site, access_log, beside, numbered, numbers};
 
 const RAW: &str = "- name: a/b\n  files: { root: logs, poll_interval: 100ms }\n  sink: out";
 
@@ -51,91 +50,25 @@ fn nothing_is_lost_or_doubled_by_stops_while_a_lot_is_written() {
     assert!(site.contents("a/b") == numbered(0..written), "some are lost, doubled or out of order");
 }
 
-#[test]
-fn kills_while_a_lot_is_written_lose_nothing_and_double_only_what_was_not_settled() {
-    let site = Site::new();
-    site.config(RAW);
-    site.write("logs/a.log", "");
-    let checkpointed = |site: &Site| fs::metadata(site.path("data/checkpoint.redb")).unwrap().modified().unwrap();
-    let mut settled = Vec::new();
-    let written = write_during(&site, |more| {
-        for round in 0..5 {
-            let before = Lines::of("a/b").count(&site);
-            let mut agent = site.start();
-            more(20_000);
-            agent.wait_for_lines("a/b", before + 10_000);
-            if round % 2 == 1 {
-                let last = checkpointed(&site);
-                agent.wait("a new checkpoint", |site| checkpointed(site) != last);
-            }
-            more(20_000);
-            agent.wait_for_lines("a/b", before + 25_000);
-            agent.kill();
-            settled.push(site.settled("a/b").into_values().next().unwrap_or(0));
-        }
-    });
-    assert!(settled[1] > 0, "nothing was settled: {settled:?}");
-    assert!(settled.is_sorted(), "settled offsets went back: {settled:?}");
-    site.run();
-
-    // Where each line begins in the file.
-    let starts: Vec<u64> = (0..written)
-        .scan(0, |at, number| {
-            let start = *at;
-            *at += number.to_string().len() as u64 + 1;
-            Some(start)
-        })
-        .collect();
-    let mut seen = BTreeMap::<u64, usize>::new();
-    let mut next = 0;
-    for content in site.contents("a/b") {
-        let number: u64 = content.parse().unwrap();
-        *seen.entry(number).or_default() += 1;
-        assert!(number <= next, "{number} came before {next}");
-        next = next.max(number + 1);
-    }
-    assert_eq!(seen.len() as u64, written, "lines that came out, of those that went in");
-    for (number, times) in seen {
-        let start = starts[number as usize];
-        let allowed = 1 + settled.iter().filter(|offset| **offset <= start).count();
-        assert!(times <= allowed, "{number} came {times} times; settled at the kills: {settled:?}, it is at {start}");
-    }
-}
-
 /// Writes numbered lines to `logs/a.log` while something is done, which says how many more to write. Gives how many
 /// it wrote.
 fn write_during(site: &Site, act: impl FnOnce(&dyn Fn(u64))) -> u64 {
     const BURST: u64 = 500;
-    let (wanted, is_done) = (AtomicU64::new(0), AtomicBool::new(false));
-    thread::scope(|scope| {
-        let writer = scope.spawn(|| {
-            let mut file = OpenOptions::new().append(true).open(site.path("logs/a.log")).unwrap();
-            let mut written = 0;
-            while !is_done.load(Ordering::Relaxed) {
-                if written < wanted.load(Ordering::Relaxed) {
-                    file.write_all(numbers(written..written + BURST).as_bytes()).unwrap();
-                    written += BURST;
-                } else {
-                    thread::sleep(POLL);
-                }
+    let wanted = AtomicU64::new(0);
+    let write = |is_done: &AtomicBool| {
+        let mut file = OpenOptions::new().append(true).open(site.path("logs/a.log")).unwrap();
+        let mut written = 0;
+        while !is_done.load(Ordering::Relaxed) {
+            if written < wanted.load(Ordering::Relaxed) {
+                file.write_all(numbers(written..written + BURST).as_bytes()).unwrap();
+                written += BURST;
+            } else {
+                thread::sleep(POLL);
             }
-            written
-        });
-        {
-            let _end = SetAtEnd(&is_done);
-            act(&|more| _ = wanted.fetch_add(more, Ordering::Relaxed));
         }
-        writer.join().unwrap()
-    })
-}
-
-/// Set also when a test fails: the writer would write for ever.
-struct SetAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for SetAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
+        written
+    };
+    beside(write, || act(&|more| _ = wanted.fetch_add(more, Ordering::Relaxed))).0
 }
 
 #[test]

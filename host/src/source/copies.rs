@@ -296,7 +296,9 @@ impl Source {
             return Verdict::No;
         }
         if tracked.reader.is_compressed() {
-            if !is_read || living.is_some_and(|(_, is_missing)| !is_missing) && !is_quiet {
+            // What the original has at its end is shipped with it.
+            let has_rest = living.is_some_and(|(other, _)| other.reader.has_rest());
+            if !is_read || has_rest || living.is_some_and(|(_, is_missing)| !is_missing) && !is_quiet {
                 return Verdict::NotYet;
             }
             return self.compare_compressed(id, position, head, is_quiet);
