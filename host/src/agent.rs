@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::checkpoint::Checkpoint;
+use crate::clock::Clock;
 use crate::config::{self, Config, ConfigErrors, Logstore, Place, Problem};
 use crate::lane::{Lane, Mode, Parts, Scratch, Tap};
 use crate::metrics::Accounts;
@@ -20,10 +21,9 @@ use crate::sandbox::compile::Compiler;
 use crate::sandbox::{Chain, Limits, Sandbox, Stage};
 use crate::schedule::Schedule;
 use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
-use crate::clock::Clock;
 use crate::source::decode::{self, Decoder};
-use crate::source::framing::{self, Framing};
 use crate::source::framing::multiline::{Patterns, Rule};
+use crate::source::framing::{self, Framing};
 use crate::source::watch::{News, Watch};
 use crate::source::{self, Source};
 
@@ -111,8 +111,12 @@ impl Agent {
             let settings = source_settings(&logstore.files)?;
             let known = checkpoint.load(&name)?;
             let (encoder, target) = encoding(config, logstore);
+            let source = Source::new(settings, known, watch.clone(), News::new(wake(&schedule)))?;
+            for (id, position) in source.begun() {
+                checkpoint.set(&name, id, position);
+            }
             let lane = Lane::new(Parts {
-                source: Source::new(settings, known, watch.clone(), News::new(wake(&schedule)))?,
+                source,
                 chain,
                 encoder,
                 target,
@@ -127,6 +131,8 @@ impl Agent {
             });
             schedule.add(number, Box::new(lane));
         }
+        // Nothing that is written from now on is lost, even if this is the last that the agent does.
+        checkpoint.flush()?;
         let workers = (0..config.workers).map(|number| worker(number, &schedule)).collect::<Result<_>>()?;
         let writer = Some(checkpoint_writer(&checkpoint)?);
         Ok(Agent { schedule, mode: options.mode, workers, sinks, checkpoint, writer, accounts, problems })

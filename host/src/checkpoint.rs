@@ -60,6 +60,7 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self> {
         let describe = || format!("the checkpoint {}", path.display());
         let backup = path.with_extension("backup");
+        make(path).with_context(describe)?;
         let (database, restored) = match open_sound(path) {
             Ok(database) => (database, None),
             Err(Unusable::InUse) => bail!("{} is in use: another weir runs with this data_dir", describe()),
@@ -71,12 +72,16 @@ impl Checkpoint {
                     Ok(rows) => format!("{} offsets of its backup are used instead", rows.len()),
                     Err(error) => format!("there is no backup to use ({error:#}): files are read as if they were new"),
                 };
-                tracing::error!("{} is damaged ({reason}) and was set aside as {}; {what}", describe(), aside.display());
-                (Self::create(path).with_context(describe)?, rows.ok())
+                tracing::error!(
+                    "{} is damaged ({reason}) and was set aside as {}; {what}",
+                    describe(),
+                    aside.display()
+                );
+                make(path).with_context(describe)?;
+                (create(path).with_context(describe)?, rows.ok())
             }
         };
-        let checkpoint =
-            Checkpoint { database, dirty: Mutex::default(), backup: Some((backup, Mutex::new(None))) };
+        let checkpoint = Checkpoint { database, dirty: Mutex::default(), backup: Some((backup, Mutex::new(None))) };
         checkpoint.prepare().with_context(describe)?;
         for (key, position) in restored.unwrap_or_default() {
             checkpoint.lock().insert(key, Change::Set(position));
@@ -93,29 +98,8 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    fn create(path: &Path) -> Result<Database> {
-        Ok(Database::builder().set_cache_size(CACHE).create(path)?)
-    }
-
-    /// Makes the tables, and drops the rows of files that have been gone for long.
     fn prepare(&self) -> Result<()> {
-        let write = self.database.begin_write()?;
-        {
-            let mut meta = write.open_table(META)?;
-            let format = meta.get("format")?.map(|value| value.value());
-            match format {
-                None => drop(meta.insert("format", FORMAT)?),
-                Some(FORMAT) => {}
-                Some(other) => bail!("it has format {other}, and this weir reads {FORMAT}"),
-            }
-            let oldest = unix_now().saturating_sub(KEEP_GONE.as_secs());
-            let is_kept = |_: (&str, u64, u64), row: &[u8]| {
-                let position: Result<Position, _> = serde_json::from_slice(row);
-                position.is_ok_and(|position| position.gone.is_none_or(|gone| gone >= oldest))
-            };
-            write.open_table(POSITIONS)?.retain(is_kept)?;
-        }
-        Ok(write.commit()?)
+        prepare(&self.database)
     }
 
     /// The positions of a logstore's files.
@@ -237,6 +221,45 @@ fn rows(database: &Database) -> Result<Vec<(Key, Position)>> {
         Ok(((logstore.to_owned(), FileId { device, inode }), serde_json::from_slice(value.value())?))
     };
     table.iter()?.map(read).collect()
+}
+
+/// Makes a database that is not there, under another name first: a kill meanwhile leaves none, not half of one.
+fn make(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let new = path.with_extension("redb.new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    prepare(&create(&new)?)?;
+    Ok(fs::rename(&new, path)?)
+}
+
+fn create(path: &Path) -> Result<Database> {
+    Ok(Database::builder().set_cache_size(CACHE).create(path)?)
+}
+
+/// Makes the tables, and drops the rows of files that have been gone for long.
+fn prepare(database: &Database) -> Result<()> {
+    let write = database.begin_write()?;
+    {
+        let mut meta = write.open_table(META)?;
+        let format = meta.get("format")?.map(|value| value.value());
+        match format {
+            None => drop(meta.insert("format", FORMAT)?),
+            Some(FORMAT) => {}
+            Some(other) => bail!("it has format {other}, and this weir reads {FORMAT}"),
+        }
+        let oldest = unix_now().saturating_sub(KEEP_GONE.as_secs());
+        let is_kept = |_: (&str, u64, u64), row: &[u8]| {
+            let position: Result<Position, _> = serde_json::from_slice(row);
+            position.is_ok_and(|position| position.gone.is_none_or(|gone| gone >= oldest))
+        };
+        write.open_table(POSITIONS)?.retain(is_kept)?;
+    }
+    Ok(write.commit()?)
 }
 
 /// Why a database cannot be used.

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::checkpoint;
 use crate::config;
+use crate::source::BEGUN;
 use crate::source::identity::{FileId, Position};
 use crate::source::rotation::is_gzip;
 
@@ -42,6 +43,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let mut rows = checkpoint::read(&path).with_context(|| format!("the checkpoint {}", path.display()))?;
+    rows.retain(|((_, file), _)| *file != BEGUN);
     rows.retain(|((logstore, _), _)| args.logstore.as_ref().is_none_or(|wanted| wanted == logstore));
     rows.sort_by(|((a, _), x), ((b, _), y)| (a, &x.path).cmp(&(b, &y.path)));
     if args.json {

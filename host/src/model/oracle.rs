@@ -204,7 +204,8 @@ impl Oracle {
             Token::all(event).enumerate().for_each(|(i, token)| _ = first.entry(token).or_insert((at, i)));
         }
         for content in self.files.values().flat_map(|file| &file.contents) {
-            let came: Vec<_> = content.tokens.iter().filter_map(|(token, _)| Some((*first.get(token)?, *token))).collect();
+            let came: Vec<_> =
+                content.tokens.iter().filter_map(|(token, _)| Some((*first.get(token)?, *token))).collect();
             if let Some(pair) = came.windows(2).find(|pair| pair[0].0 > pair[1].0) {
                 return Err(format!("{} came after {}", pair[0].1, pair[1].1));
             }

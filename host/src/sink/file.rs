@@ -74,7 +74,7 @@ fn open(path: &Path) -> io::Result<File> {
     if meta.is_file()
         && let Some(torn) = torn_line(&file, meta.len())?
     {
-        tracing::warn!(file = %path.display(), bytes = meta.len() - torn, "cutting off a line that was not written to its end");
+        tracing::warn!(file = ?path, bytes = meta.len() - torn, "cutting off a line that was not written to its end");
         file.set_len(torn)?;
     }
     Ok(file)

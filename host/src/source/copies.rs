@@ -18,6 +18,9 @@ use super::{Source, Tracked};
 /// Lives that are over and may turn up as copies.
 const MOST_PAST: usize = 256;
 
+/// When all that is there is to be read, so often is waited without anything to read.
+const MOST_WAITS: usize = 1000;
+
 /// How often a copy is looked at that is not complete.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -121,7 +124,8 @@ impl Source {
             return;
         }
         let living = self.families.get(family).into_iter().flatten().filter_map(|id| self.files.get(id));
-        let living = living.filter(|other| !other.reader.is_compressed() && !self.copies.copied.contains(&other.reader.key()));
+        let living =
+            living.filter(|other| !other.reader.is_compressed() && !self.copies.copied.contains(&other.reader.key()));
         let living = living.filter(|other| match other.reader.offset() {
             0 => begins_alike(&head, other),
             _ => fits(&other.reader.position()),
@@ -130,7 +134,9 @@ impl Source {
         let living = living.filter(|other| has_name(&other.reader.name().path) || has_name(other.reader.former()));
         let living = living.map(|other| Original::Life(other.reader.name().id, other.reader.key()));
         let past = self.copies.past.iter().rev().map(|(_, position)| position).chain(self.known.values());
-        let past = past.filter(|position| fits(position) && has_name(Path::new(&position.path))).map(|position| Original::Known(position.clone()));
+        let past = past
+            .filter(|position| fits(position) && has_name(Path::new(&position.path)))
+            .map(|position| Original::Known(position.clone()));
         let tried = self.copies.undecided.get(&tracked.reader.name().id).map(|undecided| &undecided.tried[..]);
         let is_untried = |original: &Original| !tried.unwrap_or_default().contains(original);
         // Those of which all that is compared was there come first.
@@ -154,7 +160,8 @@ impl Source {
             let is_new = other.reader.offset() == 0 && !other.reader.is_compressed();
             is_new && may_be_copy(self.relative(other), path) && begins_alike(&head, other)
         };
-        let copies: Vec<FileId> = others.filter(|(id, other)| **id != original && is_copy(other)).map(|(id, _)| *id).collect();
+        let copies: Vec<FileId> =
+            others.filter(|(id, other)| **id != original && is_copy(other)).map(|(id, _)| *id).collect();
         for copy in copies.into_iter().filter(|copy| !self.copies.is_undecided(*copy)).take(1).collect::<Vec<_>>() {
             self.copies.expect(copy, Original::Life(original, key));
         }
@@ -164,7 +171,14 @@ impl Source {
     pub(super) fn decide_copy(&mut self, id: FileId, flush: bool, now: Instant) -> bool {
         let Some(undecided) = self.copies.undecided.get(&id) else { return true };
         let original = undecided.original.clone();
-        let verdict = self.compare(id, &original, flush, now);
+        let mut verdict = self.compare(id, &original, flush, now);
+        if flush && matches!(verdict, Verdict::NotYet) {
+            self.waits += 1;
+            if self.waits > MOST_WAITS {
+                // Two that wait for each other: better twice than never.
+                verdict = Verdict::No;
+            }
+        }
         match verdict {
             Verdict::NotYet => {
                 // What it waits for is read before, if there is anything to read.
@@ -240,8 +254,8 @@ impl Source {
 
     fn take_over(&mut self, id: FileId, original: &Original, position: &Position, seen: Seen) {
         let Some(tracked) = self.files.get_mut(&id) else { return };
-        let path = tracked.reader.name().path.display();
-        tracing::info!(file = %path, "was read as {} up to byte {}", position.path, position.place.offset);
+        let path = &tracked.reader.name().path;
+        tracing::info!(file = ?path, "was read as {:?} up to byte {}", position.path, position.place.offset);
         let head = tracked.reader.head().unwrap_or_default();
         tracked.reader.go_on(&position.place, seen, &head);
         tracked.announce = true;
@@ -274,7 +288,9 @@ impl Source {
             },
         };
         let living = match original {
-            Original::Life(other, _) if !is_over => self.files.get(other).map(|other| (other, other.missing_since.is_some())),
+            Original::Life(other, _) if !is_over => {
+                self.files.get(other).map(|other| (other, other.missing_since.is_some()))
+            }
             _ => None,
         };
         let Some(tracked) = self.files.get(&id) else { return Verdict::No };
@@ -323,7 +339,8 @@ impl Source {
         if !is_read || !is_quiet {
             return Verdict::NotYet;
         }
-        let (len, ends) = (meta.len.min(looked), [tracked, other].map(|file| file.reader.seen_before(meta.len.min(looked))));
+        let (len, ends) =
+            (meta.len.min(looked), [tracked, other].map(|file| file.reader.seen_before(meta.len.min(looked))));
         match ends {
             // A short one may just be the same again: nothing is left out that may have been meant to be there twice.
             [Some(copy), Some(original)] if len >= HEAD as u64 && copy.stamp() == original.stamp() => {

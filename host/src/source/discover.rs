@@ -133,7 +133,7 @@ impl Discovery {
             }
             Err(error) => {
                 if !self.has_warned {
-                    tracing::warn!(root = %self.root.display(), "cannot read this root; its files are read when it can be: {error}");
+                    tracing::warn!(root = ?self.root, "cannot read this root; its files are read when it can be: {error}");
                 }
                 self.has_warned = true;
                 let was_open = std::mem::take(&mut self.is_open);
@@ -189,7 +189,10 @@ impl Discovery {
                 walk.has_changed |= before.is_none_or(|before| {
                     before.files.len() != listed.files.len()
                         || before.inner != listed.inner
-                        || listed.files.iter().any(|(name, (inode, _))| before.files.get(name).is_none_or(|f| f.0 != *inode))
+                        || listed
+                            .files
+                            .iter()
+                            .any(|(name, (inode, _))| before.files.get(name).is_none_or(|f| f.0 != *inode))
                 });
                 listed
             }
@@ -236,7 +239,7 @@ impl Discovery {
         if let Err(error) = result
             && error.kind() != io::ErrorKind::NotFound
         {
-            tracing::warn!(directory = %self.root.join(path).display(), "cannot be listed: {error}");
+            tracing::warn!(directory = ?self.root.join(path), "cannot be listed: {error}");
         }
         listed.inner.sort();
         listed
@@ -245,7 +248,7 @@ impl Discovery {
     fn refuse(&mut self, link: &Path, error: &io::Error) {
         if self.refused.len() < MOST_TOLD && self.refused.insert(link.to_owned()) {
             let link = self.root.join(link);
-            tracing::warn!(link = %link.display(), "not read, for it leads nowhere or out of its root: {error}");
+            tracing::warn!(link = ?link, "not read, for it leads nowhere or out of its root: {error}");
         }
     }
 }

@@ -87,7 +87,11 @@ impl Gzip {
         let from = offset.saturating_sub(self.start).min(self.content.len() as u64) as usize;
         let bytes = &self.content[from..];
         let len = bytes.len().min(want);
-        Ok(Content { bytes: &bytes[..len], is_there: self.start + from as u64 == offset, ended: ended && len == bytes.len() })
+        Ok(Content {
+            bytes: &bytes[..len],
+            is_there: self.start + from as u64 == offset,
+            ended: ended && len == bytes.len(),
+        })
     }
 
     /// Decodes some more; whether there was anything to decode.

@@ -53,8 +53,8 @@ impl Source {
         let unread = file.reader.meta().map_or(0, |meta| meta.len.saturating_sub(file.reader.offset()));
         self.counts.abandoned_files += 1;
         self.counts.abandoned_bytes += unread;
-        let path = file.reader.name().path.display();
-        tracing::warn!(file = %path, unread, "let go before its end: too many rotated files are held, or too large ones");
+        let path = &file.reader.name().path;
+        tracing::warn!(file = ?path, unread, "let go before its end: too many rotated files are held, or too large ones");
         self.let_go(id);
     }
 

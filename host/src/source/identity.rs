@@ -131,7 +131,8 @@ impl Seen {
 impl Stamp {
     /// Whether a file has the head that was seen; `head` is its first bytes, as many as there are.
     pub fn has_head(&self, head: &[u8]) -> bool {
-        usize::try_from(self.head).is_ok_and(|len| len <= HEAD && head.get(..len).is_some_and(|h| xxh3_64(h) == self.head_hash))
+        usize::try_from(self.head)
+            .is_ok_and(|len| len <= HEAD && head.get(..len).is_some_and(|h| xxh3_64(h) == self.head_hash))
     }
 }
 

@@ -44,6 +44,9 @@ use watch::{News, Watch};
 /// Bytes that are read of one file in one turn, unless a line is longer.
 pub const CHUNK: usize = 128 << 10;
 
+/// Stands for the logstore as a whole: that its files were once begun at their ends.
+pub const BEGUN: FileId = FileId { device: 0, inode: 0 };
+
 /// Where inotify hears of all that is written, a file that it says nothing of is looked at once in so many polls.
 const QUIET: u64 = 30;
 
@@ -166,6 +169,8 @@ pub struct Source {
     ended: VecDeque<Ended>,
     /// Whether a file was worked on without anything to show.
     is_working: bool,
+    /// How often something was waited for since anything was read.
+    waits: usize,
     /// What happened.
     pub counts: Counts,
 }
@@ -254,8 +259,8 @@ impl Source {
             queue: VecDeque::new(),
             timers: BTreeSet::new(),
             families: HashMap::new(),
-            is_new: known.is_empty(),
-            known,
+            is_new: !known.contains_key(&BEGUN) && known.is_empty(),
+            known: known.into_iter().filter(|(id, _)| *id != BEGUN).collect(),
             copies: Copies::default(),
             ignored: HashMap::new(),
             closable: VecDeque::new(),
@@ -271,6 +276,7 @@ impl Source {
             next_key: 0,
             ended: VecDeque::new(),
             is_working: false,
+            waits: 0,
             counts: Counts::default(),
         };
         source.scan(now, true);
@@ -293,6 +299,7 @@ impl Source {
                 continue;
             }
             if self.read_file(id, chunk, flush, now) {
+                self.waits = 0;
                 return Read::Some;
             }
             if std::mem::take(&mut self.is_working) {
@@ -323,7 +330,7 @@ impl Source {
                 return false;
             }
             Err(error) => {
-                tracing::error!(file = %tracked.reader.name().path.display(), "cannot read: {error}");
+                tracing::error!(file = ?tracked.reader.name().path, "cannot read: {error}");
                 tracked.is_failing = true;
                 self.unblock_successor(id);
                 self.set_timer(id, now + TRY_AGAIN);
@@ -332,8 +339,8 @@ impl Source {
         }
         tracked.is_failing = false;
         if let Some(broken) = tracked.reader.broken().filter(|_| !was_broken) {
-            let path = tracked.reader.name().path.display();
-            tracing::error!(file = %path, "cannot be decompressed further than {} bytes: {broken}", tracked.reader.offset());
+            let path = &tracked.reader.name().path;
+            tracing::error!(file = ?path, "cannot be decompressed further than {} bytes: {broken}", tracked.reader.offset());
         }
         let announce = std::mem::take(&mut tracked.announce);
         let (has_moved, due) = (tracked.reader.offset() != before, tracked.reader.due(framing));
@@ -363,6 +370,22 @@ impl Source {
         self.scan(now, true);
         let ids: Vec<_> = self.files.keys().copied().collect();
         ids.into_iter().for_each(|id| self.enqueue(id));
+    }
+
+    /// Where files are begun that are not read from their beginnings: to be on disk before anything is read.
+    pub fn begun(&self) -> Vec<(FileId, Position)> {
+        if self.settings.from == StartAt::Beginning || !self.is_new {
+            return Vec::new();
+        }
+        let mark = Position {
+            place: place::Place::default(),
+            stamp: identity::Stamp::default(),
+            born: None,
+            path: String::new(),
+            gone: None,
+        };
+        let files = self.files.iter().map(|(id, file)| (*id, file.reader.position()));
+        files.chain([(BEGUN, mark)]).collect()
     }
 
     /// A life of a file that is over. Each is given once.
@@ -469,7 +492,8 @@ impl Source {
         }
         self.find_closed();
         self.ignored.retain(|path, meta| self.paths.get(path) == Some(&meta.id));
-        new.sort_by(|a, b| (a.meta.modified, &a.path).cmp(&(b.meta.modified, &b.path)));
+        // File systems' clocks are coarse: of the same moment, the names say which is older.
+        new.sort_by_cached_key(|file| (file.meta.modified, rotation::age(&file.path), file.path.clone()));
         if self.is_first_scan {
             self.open_renamed(&new, now);
         }
@@ -607,7 +631,7 @@ impl Source {
             Ok(None) => return self.look_soon(&path, now),
             Err(error) => {
                 self.counts.refused += 1;
-                tracing::warn!(file = %self.settings.root.join(&path).display(), "not read: {error}");
+                tracing::warn!(file = ?self.settings.root.join(&path), "not read: {error}");
                 return self.look_soon(&path, now);
             }
         };
@@ -647,7 +671,8 @@ impl Source {
     /// Goes on where a former run was, if it is the same file.
     fn resume(&mut self, tracked: &mut Tracked, position: Position, path: &Path) {
         let reader = &mut tracked.reader;
-        let is_born_then = position.born.is_none() || reader.name().born.is_none() || position.born == reader.name().born;
+        let is_born_then =
+            position.born.is_none() || reader.name().born.is_none() || position.born == reader.name().born;
         if is_born_then && reader.is_compressed() {
             // How far it is the same is found out while it is read.
             self.copies.expect(reader.name().id, copies::Original::Known(position));
@@ -665,7 +690,7 @@ impl Source {
             reader.go_on(&position.place, seen, &head);
             return;
         }
-        tracing::info!(file = %reader.name().path.display(), "not what it was: reading it from its beginning");
+        tracing::info!(file = ?reader.name().path, "not what it was: reading it from its beginning");
         self.counts.truncations += 1;
         self.copies.remember(0, position);
         tracked.announce = true;
@@ -685,7 +710,7 @@ impl Source {
         let key = self.take_key();
         let was_copied = self.copies.was_taken(id);
         let Some(tracked) = self.files.get_mut(&id) else { return false };
-        tracing::info!(file = %tracked.reader.name().path.display(), "truncated: reading it from its beginning");
+        tracing::info!(file = ?tracked.reader.name().path, "truncated: reading it from its beginning");
         self.counts.truncations += 1;
         // What is left is in the copy, if there is one.
         tracked.reader.finish(chunk, &self.settings.framing, now, !was_copied);

@@ -17,6 +17,20 @@ pub fn family(path: &Path) -> &[u8] {
     }
 }
 
+/// Sorts the generations of a log, the oldest first: by date, then by number, the highest first, then the one that is
+/// written.
+pub fn age(path: &Path) -> (bool, i128) {
+    let whole = path.as_os_str().as_bytes();
+    let suffix = &whole[family(path).len()..];
+    let digits: Vec<u8> = suffix.iter().copied().filter(u8::is_ascii_digit).take(30).collect();
+    let number = std::str::from_utf8(&digits).ok().and_then(|digits| digits.parse::<i128>().ok());
+    match number {
+        None => (true, 0),
+        Some(date) if digits.len() >= 6 => (false, date),
+        Some(number) => (false, -number),
+    }
+}
+
 /// Whether rotation can have made the file at `path` of the content of the one at `of`, by copying or compressing it.
 pub fn may_be_copy(path: &Path, of: &Path) -> bool {
     let [copy, original] = [path, of].map(|path| path.as_os_str().as_bytes());
@@ -35,13 +49,24 @@ mod tests {
 
     #[test]
     fn generations_are_one_family() {
-        let names = ["a/app.log", "a/app.log.1", "a/app.log.12.gz", "a/app.log-20261101", "a/app.log.20261101-101010.gz"];
+        let names =
+            ["a/app.log", "a/app.log.1", "a/app.log.12.gz", "a/app.log-20261101", "a/app.log.20261101-101010.gz"];
         for name in names {
             assert_eq!(family(Path::new(name)), b"a/app.log", "{name}");
         }
         for name in ["app-1.log", "1", ".1", "a/.1", "2026", "x/2026-", "app.gz.log"] {
             assert_eq!(family(Path::new(name)), name.as_bytes(), "{name}");
         }
+    }
+
+    #[test]
+    fn the_oldest_generation_comes_first() {
+        let mut names = ["a.log", "a.log.1", "a.log.10.gz", "a.log.2"].map(Path::new);
+        names.sort_by_key(|name| age(name));
+        assert_eq!(names, ["a.log.10.gz", "a.log.2", "a.log.1", "a.log"].map(Path::new));
+        let mut names = ["a.log", "a.log-20261102", "a.log-20261101-235959", "a.log-20261101.gz"].map(Path::new);
+        names[1..].sort_by_key(|name| age(name));
+        assert_eq!(names[1], Path::new("a.log-20261101.gz"));
     }
 
     #[test]

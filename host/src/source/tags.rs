@@ -80,9 +80,14 @@ mod tests {
 
     #[test]
     fn other_paths_say_nothing() {
-        for path in
-            ["a.log", "pods/a_b/c/0.log", "pods/a_b_c_d/e/0.log", "pods/A_b_c/d/0.log", "x/a_b_c/d/0.log", "containers/a.log"]
-        {
+        for path in [
+            "a.log",
+            "pods/a_b/c/0.log",
+            "pods/a_b_c_d/e/0.log",
+            "pods/A_b_c/d/0.log",
+            "x/a_b_c/d/0.log",
+            "containers/a.log",
+        ] {
             assert_eq!(names(path), [""; 0], "{path}");
         }
     }

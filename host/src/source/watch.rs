@@ -75,7 +75,7 @@ impl Watch {
         let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(watcher) = watcher.as_mut() else { return false };
         if let Err(error) = watcher.watch(root, RecursiveMode::Recursive) {
-            tracing::warn!(root = %root.display(), "cannot be watched, polling only: {error}");
+            tracing::warn!(root = ?root, "cannot be watched, polling only: {error}");
             return false;
         }
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
