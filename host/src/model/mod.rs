@@ -455,10 +455,10 @@ fn run_all(default: u64, mut world: impl FnMut() -> Box<dyn World>) {
     let seeds = seeds(default);
     let tells = seeds.len() == 1;
     if tells {
-        let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).without_time().try_init();
+        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr).without_time().try_init();
     }
     let failed: Vec<String> = seeds.iter().filter_map(|seed| run(&mut *world(), *seed, tells).err()).collect();
-    let shown = failed.iter().take(5).cloned().collect::<Vec<_>>().join("\n");
+    let shown = failed.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
     assert!(failed.is_empty(), "{} of {} schedules failed:\n{shown}", failed.len(), seeds.len());
 }
 

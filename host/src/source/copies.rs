@@ -63,6 +63,17 @@ enum Verdict {
     Working,
 }
 
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Verdict::Yes(..) => "it is",
+            Verdict::No => "it is not",
+            Verdict::NotYet => "it cannot be told yet",
+            Verdict::Working => "being decompressed",
+        })
+    }
+}
+
 impl Copies {
     /// The content of a file is to be compared with what was read before.
     pub fn expect(&mut self, id: FileId, original: Original) {
@@ -179,9 +190,17 @@ impl Source {
                 verdict = Verdict::No;
             }
         }
+        let path = self.files.get(&id).map(|file| &file.reader.name().path);
+        tracing::debug!(file = ?path, ?original, "may be a copy: {verdict}");
         match verdict {
             Verdict::NotYet => {
                 // What it waits for is read before, if there is anything to read.
+                if let Original::Life(other, _) = original
+                    && let Some(reader) = self.files.get(&other).filter(|file| !file.is_over).map(|file| &file.reader)
+                    && reader.meta().is_some_and(|meta| reader.has_more(meta.len))
+                {
+                    self.enqueue(other);
+                }
                 if flush {
                     self.enqueue(id);
                 } else {
@@ -278,8 +297,9 @@ impl Source {
             Original::Known(position) => (position.clone(), true, true),
             Original::Life(other, key) => match self.files.get(other) {
                 Some(other) if other.reader.key() == *key => {
-                    let position = other.reader.position();
-                    (position, other.is_over, other.is_over || other.reader.is_at_end() && !other.queued)
+                    let has_more = other.reader.meta().is_some_and(|meta| other.reader.has_more(meta.len));
+                    let is_read = other.reader.is_at_end() && !other.queued && !has_more;
+                    (other.reader.position(), other.is_over, other.is_over || is_read)
                 }
                 _ => match self.copies.past.iter().find(|(past, _)| past == key) {
                     Some((_, position)) => (position.clone(), true, true),

@@ -299,7 +299,6 @@ impl Source {
                 continue;
             }
             if self.read_file(id, chunk, flush, now) {
-                self.waits = 0;
                 return Read::Some;
             }
             if std::mem::take(&mut self.is_working) {
@@ -345,6 +344,9 @@ impl Source {
         let announce = std::mem::take(&mut tracked.announce);
         let (has_moved, due) = (tracked.reader.offset() != before, tracked.reader.due(framing));
         count(&mut self.counts, chunk);
+        if has_moved {
+            self.waits = 0;
+        }
         if chunk.at_end {
             if !std::mem::replace(&mut tracked.is_closable, true) {
                 self.closable.push_back(id);
