@@ -249,6 +249,21 @@ impl Source {
         self.copies.undecided.get(&id).is_some_and(|undecided| undecided.original != *tried)
     }
 
+    /// Looks once more for what files may be copies of: by now they have more content to be compared.
+    pub(super) fn reconsider(&mut self) {
+        let undecided = self.copies.undecided.iter();
+        let lives =
+            undecided.filter(|(_, undecided)| matches!(undecided.original, Original::Life(..)) || undecided.len == 0);
+        let ids: Vec<FileId> = lives.map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(tracked) = self.files.remove(&id) {
+                let path = self.relative(&tracked).to_owned();
+                self.find_original(&tracked, &path);
+                self.files.insert(id, tracked);
+            }
+        }
+    }
+
     /// What was copied has one copy: others that may have been it are something else.
     fn release_others(&mut self, original: &Original) {
         match original {

@@ -92,6 +92,9 @@ impl Source {
 
     /// Whether something else has to be read before the file, which is seen to.
     pub(super) fn is_blocked(&mut self, id: FileId) -> bool {
+        if self.files.get(&id).is_some_and(|tracked| tracked.is_over) {
+            self.reconsider();
+        }
         let Some(tracked) = self.files.get(&id) else { return true };
         if tracked.is_over
             && let Some(copy) = self.copies.undecided_of(id, tracked.reader.key())
