@@ -215,12 +215,13 @@ pub fn read(path: &Path) -> Result<Vec<(Key, Position)>> {
 
 fn rows(database: &Database) -> Result<Vec<(Key, Position)>> {
     let table = database.begin_read()?.open_table(POSITIONS)?;
-    let read = |row: Result<(redb::AccessGuard<(&str, u64, u64)>, redb::AccessGuard<&[u8]>), _>| -> Result<_> {
+    let mut all = Vec::new();
+    for row in table.iter()? {
         let (key, value) = row?;
         let (logstore, device, inode) = key.value();
-        Ok(((logstore.to_owned(), FileId { device, inode }), serde_json::from_slice(value.value())?))
-    };
-    table.iter()?.map(read).collect()
+        all.push(((logstore.to_owned(), FileId { device, inode }), serde_json::from_slice(value.value())?));
+    }
+    Ok(all)
 }
 
 /// Makes a database that is not there, under another name first: a kill meanwhile leaves none, not half of one.
@@ -388,11 +389,12 @@ mod tests {
             checkpoint.flush().unwrap();
         }
         let whole = fs::read(&path).unwrap();
-        let damages: [&dyn Fn(&mut Vec<u8>); 4] = [
-            &|bytes| bytes.fill(0x55),
-            &|bytes| bytes.truncate(1000),
-            &|bytes| bytes.truncate(bytes.len() / 2),
-            &|bytes| bytes[..64].fill(0),
+        type Damage = fn(&mut Vec<u8>);
+        let damages: [Damage; 4] = [
+            |bytes| bytes.fill(0x55),
+            |bytes| bytes.truncate(1000),
+            |bytes| bytes.truncate(bytes.len() / 2),
+            |bytes| bytes[..64].fill(0),
         ];
         for (number, damage) in damages.iter().enumerate() {
             let mut bytes = whole.clone();

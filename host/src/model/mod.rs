@@ -223,7 +223,7 @@ impl Run<'_> {
                 self.add(file, token, &mut bytes);
                 bytes.push(b'\n');
             }
-            if self.joins && number % 3 == 0 {
+            if self.joins && number.is_multiple_of(3) {
                 bytes.push(b'#');
             }
             self.add(file, Token { log, number, part: 0 }, &mut bytes);

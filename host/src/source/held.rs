@@ -112,7 +112,7 @@ impl Source {
             let reader = &other.reader;
             let is_through = reader.is_at_end() && !other.queued && !reader.has_rest();
             // One that goes on growing has been read as far as it was when this one was begun.
-            let is_far = !reader.is_at_end() && !reader.is_compressed() && reader.len() >= len;
+            let is_far = !reader.is_at_end() && !reader.is_compressed() && reader.looked_at() >= len;
             if !other.is_failing && (other.is_over || !is_through && !is_far) {
                 // What it has at its end is complete once this file has something.
                 if has_content || !reader.is_at_end() {

@@ -266,7 +266,7 @@ impl Reader {
     }
 
     /// The file's size as far as it was looked at.
-    pub fn len(&self) -> u64 {
+    pub fn looked_at(&self) -> u64 {
         self.len
     }
 
