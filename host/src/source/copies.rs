@@ -152,9 +152,15 @@ impl Source {
         let is_untried = |original: &Original| !tried.unwrap_or_default().contains(original);
         // Those of which all that is compared was there come first.
         let mut originals: Vec<_> = living.chain(past).filter(is_untried).collect();
+        // And before all, `app.log.1` for `app.log.1.gz`: it may be a copy itself, which has to be found out first.
+        let uncompressed = self.settings.root.join(path.with_extension(""));
+        let is_it = |name: &Path| super::rotation::is_gzip(path) && name == uncompressed;
         originals.sort_by_key(|original| match original {
-            Original::Known(position) => position.stamp.head > head.len() as u64,
-            Original::Life(id, _) => self.files.get(id).is_none_or(|other| other.reader.offset() == 0),
+            Original::Known(position) => (!is_it(Path::new(&position.path)), position.stamp.head > head.len() as u64),
+            Original::Life(id, _) => self.files.get(id).map_or((true, true), |other| {
+                let has_its_name = is_it(&other.reader.name().path) || is_it(other.reader.former());
+                (!has_its_name, other.reader.offset() == 0)
+            }),
         });
         if let Some(original) = originals.into_iter().next() {
             self.copies.expect(tracked.reader.name().id, original);
