@@ -7,13 +7,16 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
-.PHONY: demo test lint bench build logrotate plugins fmt clean
+.PHONY: demo test fuzz lint bench build logrotate plugins fmt clean
 
 demo: plugins ## the main job on generated logs, explained as it goes
 	$(WEIR) demo --plugin-dir target/plugins
 
 test: plugins logrotate ## all tests
 	$(CARGO) test --release --workspace
+
+fuzz: ## a minute of random logs: however they are read, the same events come out
+	WEIR_FUZZ_SECONDS=60 $(CARGO) test --release -p weir --lib however_a_log_is_read
 
 lint: ## formatting, clippy without warnings, licences and advisories where they can be checked
 	$(CARGO) fmt --all -- --check

@@ -14,12 +14,17 @@ const PROOF: usize = 64 * 1024;
 /// Bytes written or read at a time.
 const CHUNK: usize = 1 << 20;
 
+/// Where a line of CRI has its `P` or `F`: after `2026-01-01T00:00:00.000000000Z stdout `.
+const CRI_MARK: usize = 38;
+
 /// What kind of events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     Nginx,
     Json,
     Java,
+    /// nginx lines in what containerd writes; each tenth is in two pieces.
+    Cri,
 }
 
 /// A file of events.
@@ -42,13 +47,13 @@ impl Kind {
         if self == Kind::Java { 128 } else { 256 }
     }
 
-    fn generator(self, seed: u64) -> Generator {
+    fn generator(self, seed: u64) -> Source {
         let kind = match self {
-            Kind::Nginx => LogType::Nginx,
+            Kind::Nginx | Kind::Cri => LogType::Nginx,
             Kind::Json => LogType::Json,
             Kind::Java => LogType::Java,
         };
-        Generator::new(kind, seed)
+        Source { events: Generator::new(kind, seed), is_cri: self == Kind::Cri, plain: Vec::new() }
     }
 }
 
@@ -58,7 +63,34 @@ impl Display for Kind {
             Kind::Nginx => "nginx",
             Kind::Json => "json",
             Kind::Java => "java",
+            Kind::Cri => "cri",
         })
+    }
+}
+
+/// Makes events, one after the other.
+struct Source {
+    events: Generator,
+    is_cri: bool,
+    plain: Vec<u8>,
+}
+
+impl Source {
+    fn next(&mut self, out: &mut Vec<u8>) {
+        if !self.is_cri {
+            return self.events.next(out);
+        }
+        self.plain.clear();
+        self.events.next(&mut self.plain);
+        let count = self.events.count();
+        let stream = if count.is_multiple_of(3) { "stderr" } else { "stdout" };
+        let head = format!("2026-01-01T00:{:02}:{:02}.{:09}Z {stream} ", count / 60 % 60, count % 60, count);
+        if count.is_multiple_of(10) {
+            let rest = self.plain.split_off(self.plain.len() / 2);
+            out.extend([head.as_bytes(), b"P ", &self.plain, b"\n"].concat());
+            self.plain = rest;
+        }
+        out.extend([head.as_bytes(), b"F ", &self.plain].concat());
     }
 }
 
@@ -117,6 +149,11 @@ impl Events {
         event.clear();
         let found = self.file.read_until(b'\n', event)? > 0;
         // The first line of an event begins with its date, and no other line with a digit.
+        // A piece is marked, at the same place in each line.
+        while found && self.kind == Kind::Cri && event.len() > CRI_MARK && event[CRI_MARK] == b'P' {
+            event.clear();
+            self.file.read_until(b'\n', event)?;
+        }
         while found && self.kind == Kind::Java && self.file.fill_buf()?.first().is_some_and(|b| !b.is_ascii_digit()) {
             self.file.read_until(b'\n', event)?;
         }

@@ -40,6 +40,9 @@ pub enum Job {
     /// Stack traces joined to their events, to an NDJSON file
     #[value(name = "J4")]
     Join,
+    /// nginx lines in what containerd writes, unwrapped, to nowhere
+    #[value(name = "J5")]
+    Cri,
 }
 
 impl Job {
@@ -48,12 +51,13 @@ impl Job {
             Job::Tail | Job::Nginx | Job::NginxToNowhere | Job::Regex => Kind::Nginx,
             Job::Json => Kind::Json,
             Job::Join => Kind::Java,
+            Job::Cri => Kind::Cri,
         }
     }
 
     /// Whether there is a file to check.
     pub fn has_output(self) -> bool {
-        !matches!(self, Job::Tail | Job::NginxToNowhere)
+        !matches!(self, Job::Tail | Job::NginxToNowhere | Job::Cri)
     }
 
     /// Whether rsyslog does it, too.
@@ -71,6 +75,7 @@ impl Display for Job {
             Job::Regex => "J2r",
             Job::Json => "J3",
             Job::Join => "J4",
+            Job::Cri => "J5",
         })
     }
 }

@@ -34,7 +34,7 @@ use self::weir::Weir;
 #[derive(Parser)]
 struct Args {
     /// Jobs to run
-    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_value = "J1,J2,J2n,J3,J2r,J4")]
+    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_value = "J1,J2,J2n,J3,J2r,J4,J5")]
     jobs: Vec<Job>,
 
     /// Runs of each job; medians are shown

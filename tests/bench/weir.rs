@@ -104,12 +104,13 @@ impl Weir {
         let Weir { plugins, data, .. } = self;
         let (root, file) = (corpus.path.parent(), corpus.path.file_name());
         let (root, file) = (root.unwrap_or(Path::new("/")), file.unwrap_or_default());
-        let multiline = match job {
+        let framing = match job {
             Job::Join => r"multiline: { start: '^\d{4}-\d\d-\d\d ' }",
+            Job::Cri => "format: cri",
             _ => "",
         };
         let plugin = match job {
-            Job::Tail | Job::Join => String::new(),
+            Job::Tail | Job::Join | Job::Cri => String::new(),
             Job::Nginx | Job::NginxToNowhere => "{ use: nginx, settings: { format: main } }".to_owned(),
             Job::Regex => format!("{{ use: regex, settings: {{ pattern: '{PATTERN}' }} }}"),
             Job::Json => "{ use: json }".to_owned(),
@@ -129,7 +130,7 @@ logstores:
       root: {root:?}
       include: [{file:?}]
       from: beginning
-      {multiline}
+      {framing}
     plugins: [{plugin}]
     sink: out
 sinks:

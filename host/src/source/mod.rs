@@ -9,10 +9,11 @@
 //! that may have something to read. A [`Source`] belongs to one lane; each call of [`Source::read`] reads at
 //! most one chunk of one file, and the files take turns.
 //!
-//! A file has *lives*: one ends when the file is truncated, or let go, and each has a key. What is done with rotated
-//! files is in [`rotation`] (their names), `copies` (what was read already under another name) and `held` (files
+//! What there is and where it is begun is found out in `looks` and `begin`. A file has *lives*: one ends when the file is
+//! truncated, or let go, and each has a key. What is done with rotated files is in [`rotation`] (their names), `copies` (what was read already under another name) and `held` (files
 //! that are not found any more).
 
+mod begin;
 mod copies;
 pub mod decode;
 pub mod discover;
@@ -21,25 +22,27 @@ pub mod framing;
 pub mod gzip;
 mod held;
 pub mod identity;
+mod looks;
 pub mod place;
 pub mod reader;
 pub mod rotation;
+mod settings;
 mod tags;
 pub mod watch;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use copies::Copies;
-use decode::Decoder;
-use discover::{Discovery, Found, Scan};
+use discover::Discovery;
 use disk::{Disk, Meta, Tree};
-use framing::Framing;
 use identity::{FileId, Position};
 use reader::{Chunk, Got, Reader};
 use watch::{News, Watch};
+
+pub use settings::{Rotated, Settings, StartAt};
 
 /// Bytes that are read of one file in one turn, unless a line is longer.
 pub const CHUNK: usize = 128 << 10;
@@ -47,62 +50,8 @@ pub const CHUNK: usize = 128 << 10;
 /// Stands for the logstore as a whole: that its files were once begun at their ends.
 pub const BEGUN: FileId = FileId { device: 0, inode: 0 };
 
-/// Where inotify hears of all that is written, a file that it says nothing of is looked at once in so many polls.
-const QUIET: u64 = 30;
-
 /// A file that cannot be read or opened is tried again after so long.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
-
-/// Looking for files takes at most a part of the time: a pause after it is so many times as long.
-const SCAN_PAUSE: u32 = 4;
-
-/// The longest such pause, so that new files are found soon after inotify has told of them.
-const LONGEST_PAUSE: Duration = Duration::from_millis(80);
-
-/// Where a new file is begun.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StartAt {
-    /// At its first byte.
-    Beginning,
-    /// At its end, if it was there when the logstore was first read; at its first byte otherwise.
-    End,
-}
-
-/// Which files a source reads, and how.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Nothing outside it is ever opened.
-    pub root: PathBuf,
-    /// Globs relative to the root, with `**`.
-    pub include: Vec<String>,
-    /// Globs of what is left out.
-    pub exclude: Vec<String>,
-    /// Where a new file is begun.
-    pub from: StartAt,
-    /// The longest time until a change is seen, also without inotify.
-    pub poll_interval: Duration,
-    /// What the bytes of a file are.
-    pub decoder: Decoder,
-    /// How they become events.
-    pub framing: Framing,
-    /// A file that was last written longer ago than that when it is found is left alone until it is written again.
-    pub ignore_older: Option<Duration>,
-    /// What is kept of files that are not found any more.
-    pub rotated: Rotated,
-    /// Files that are open at once.
-    pub max_open: usize,
-}
-
-/// What is kept of files that were deleted, or renamed so that the globs don't match any more.
-#[derive(Clone, Copy, Debug)]
-pub struct Rotated {
-    /// How long nothing must have been written to such a file before it is let go.
-    pub wait: Duration,
-    /// How many of them are held open.
-    pub max_files: usize,
-    /// Bytes on disk that they may have together.
-    pub max_size: u64,
-}
 
 /// What the reader did of its own accord, in events or files.
 #[derive(Clone, Copy, Debug, Default)]
@@ -412,299 +361,6 @@ impl Source {
 
     fn next_look(&self) -> Instant {
         self.timers.first().map_or(self.next_scan, |(first, _)| self.next_scan.min(*first))
-    }
-
-    fn take_news(&mut self, now: Instant) {
-        let may_scan = now >= self.not_before;
-        let changed = self.news.take(may_scan);
-        for path in changed.paths {
-            let Ok(path) = path.strip_prefix(self.discovery.watched_root()) else { continue };
-            match self.paths.get(path) {
-                Some(id) => self.enqueue(*id),
-                // It may be new, or have this name since now.
-                None if self.discovery.is_wanted(path) => _ = self.unknown.insert(path.to_owned()),
-                None => {}
-            }
-        }
-        let has_new = changed.everything || !self.unknown.is_empty();
-        if may_scan && (has_new || now >= self.next_scan) {
-            self.scan(now, changed.is_lost);
-            for path in std::mem::take(&mut self.unknown) {
-                if let Some(id) = self.paths.get(&path) {
-                    self.enqueue(*id);
-                }
-            }
-        } else if has_new {
-            self.next_scan = self.next_scan.min(self.not_before);
-        }
-    }
-
-    /// Looks for files, opens what is new, and queues what has changed; `all`: looks at each of them.
-    fn scan(&mut self, now: Instant, all: bool) {
-        let begun = Instant::now();
-        self.polls += 1;
-        let refused = self.discovery.refused();
-        let (found, is_new_root) = self.discovery.scan(all || !self.discovery.is_heard());
-        self.counts.refused += (self.discovery.refused() - refused) as u64;
-        // When a root appears again, it is another directory.
-        self.is_watched &= self.discovery.is_open() && !is_new_root;
-        if self.discovery.is_open() && !self.is_watched {
-            self.is_heard = self.watch.add(self.discovery.watched_root(), &self.news);
-            self.is_watched = true;
-        }
-        if let Scan::Changed(found) = found {
-            self.take_found(found, now);
-        }
-        self.look_at_ignored(now);
-        self.look_at_files(all, now);
-        self.look_at_missing(now);
-        self.is_first_scan = false;
-        self.next_scan = now + self.settings.poll_interval;
-        self.not_before = now + (begun.elapsed() * SCAN_PAUSE).min(LONGEST_PAUSE);
-    }
-
-    /// Takes over what was found: names of files that are known, and new files, the oldest first.
-    fn take_found(&mut self, found: Vec<Found>, now: Instant) {
-        let mut new: Vec<Found> = Vec::new();
-        let before = std::mem::take(&mut self.paths);
-        let mut named = HashSet::new();
-        for file in &found {
-            let id = file.meta.id;
-            // A file that has several names keeps the one that it had.
-            if before.get(&file.path) == Some(&id) && self.files.contains_key(&id) && named.insert(id) {
-                self.rename(id, &file.path);
-            }
-        }
-        for file in found {
-            let id = file.meta.id;
-            self.paths.insert(file.path.clone(), id);
-            match self.files.get(&id) {
-                Some(_) if named.insert(id) => self.rename(id, &file.path),
-                Some(_) => {}
-                None => new.push(file),
-            }
-        }
-        for tracked in self.files.values_mut() {
-            let id = tracked.reader.name().id;
-            if named.contains(&id) {
-                tracked.missing_since = None;
-            } else if tracked.missing_since.is_none() {
-                tracked.missing_since = Some(now);
-            }
-        }
-        self.find_closed();
-        self.ignored.retain(|path, meta| self.paths.get(path) == Some(&meta.id));
-        // File systems' clocks are coarse: of the same moment, the names say which is older.
-        new.sort_by_cached_key(|file| (file.meta.modified, rotation::age(&file.path), file.path.clone()));
-        if self.is_first_scan {
-            self.open_renamed(&new, now);
-        }
-        for file in new {
-            if !self.files.contains_key(&file.meta.id) {
-                self.open(file, now);
-            }
-        }
-    }
-
-    fn rename(&mut self, id: FileId, path: &Path) {
-        if let Some(tracked) = self.files.get_mut(&id) {
-            tracked.reader.rename(&self.settings.root, path, &self.host);
-        }
-    }
-
-    /// Files that were read in a former run and have names by now that the globs don't match: they have an end to be
-    /// read.
-    fn open_renamed(&mut self, found: &[Found], now: Instant) {
-        let found: HashSet<FileId> = found.iter().map(|file| file.meta.id).collect();
-        let missing = self.known.iter().filter(|(id, position)| !found.contains(id) && position.gone.is_none());
-        let inodes: HashSet<u64> = missing.map(|(id, _)| id.inode).collect();
-        if inodes.is_empty() {
-            return;
-        }
-        for path in self.discovery.find(&inodes) {
-            let Ok(meta) = self.discovery.look(&path) else { continue };
-            let is_known = self.known.contains_key(&meta.id) && !self.files.contains_key(&meta.id);
-            if is_known && !found.contains(&meta.id) {
-                self.open(Found { path, meta }, now);
-                if let Some(tracked) = self.files.get_mut(&meta.id) {
-                    tracked.missing_since = Some(now);
-                }
-            }
-        }
-    }
-
-    /// Files that were closed to save descriptors, and have names by now that the globs don't match.
-    fn find_closed(&mut self) {
-        let closed = self.files.iter().filter(|(_, file)| file.missing_since.is_some() && !file.reader.is_open());
-        let inodes: HashSet<u64> = closed.map(|(id, _)| id.inode).collect();
-        if inodes.is_empty() {
-            return;
-        }
-        for path in self.discovery.find(&inodes) {
-            let Ok(meta) = self.discovery.look(&path) else { continue };
-            let is_closed = self.files.get(&meta.id).is_some_and(|file| !file.reader.is_open());
-            if is_closed && let Ok(Some(file)) = self.discovery.open(&path, meta.id) {
-                self.open += 1;
-                self.rename(meta.id, &path);
-                if let Some(tracked) = self.files.get_mut(&meta.id) {
-                    tracked.reader.open_again(file);
-                }
-            }
-        }
-    }
-
-    /// Looks at files of which inotify may not have told.
-    fn look_at_files(&mut self, all: bool, now: Instant) {
-        let (polls, is_heard) = (self.polls, self.is_heard && self.discovery.is_heard());
-        let mut changed = Vec::new();
-        for (id, tracked) in &self.files {
-            let is_its_turn = all || !is_heard || tracked.missing_since.is_some() || id.inode % QUIET == polls % QUIET;
-            if tracked.queued || !is_its_turn {
-                continue;
-            }
-            let len = match tracked.reader.meta() {
-                Some(meta) => Some(meta.len),
-                // Closed to save descriptors.
-                None => self.discovery.look(self.relative(tracked)).ok().map(|meta| meta.len),
-            };
-            if len.is_some_and(|len| tracked.reader.has_more(len)) {
-                changed.push(*id);
-            }
-        }
-        for id in changed {
-            if let Some(tracked) = self.files.get_mut(&id)
-                && tracked.missing_since.is_some()
-            {
-                // Whoever had it open goes on writing to it.
-                tracked.missing_since = Some(now);
-            }
-            self.enqueue(id);
-        }
-    }
-
-    fn relative<'a>(&self, tracked: &'a Tracked) -> &'a Path {
-        let path = &tracked.reader.name().path;
-        path.strip_prefix(&self.settings.root).unwrap_or(path)
-    }
-
-    /// Opens those that were written again.
-    fn look_at_ignored(&mut self, now: Instant) {
-        let written: Vec<_> = self
-            .ignored
-            .iter()
-            .filter_map(|(path, before)| {
-                let meta = self.discovery.look(path).ok()?;
-                (meta.modified != before.modified || meta.len != before.len).then(|| (path.clone(), *before))
-            })
-            .collect();
-        for (path, before) in written {
-            self.ignored.remove(&path);
-            let Ok(meta) = self.discovery.look(&path) else { continue };
-            self.open(Found { path, meta }, now);
-            // What it had is too old; what it has more is new.
-            if let Some(tracked) = self.files.get_mut(&meta.id)
-                && tracked.reader.offset() == 0
-                && meta.len >= before.len
-                && meta.id == before.id
-            {
-                tracked.reader.skip_to(before.len);
-                tracked.announce = true;
-            }
-        }
-    }
-
-    fn is_too_old(&self, meta: &Meta) -> bool {
-        let age = |modified| SystemTime::now().duration_since(modified).unwrap_or_default();
-        let limit = self.settings.ignore_older.zip(meta.modified);
-        limit.is_some_and(|(limit, modified)| age(modified) > limit)
-    }
-
-    /// Begins to read a file, where it was left, or where it is new.
-    fn open(&mut self, found: Found, now: Instant) {
-        let Found { path, meta } = found;
-        let id = meta.id;
-        let is_known = self.known.contains_key(&id);
-        if !is_known && self.is_too_old(&meta) {
-            self.ignored.insert(path, meta);
-            return;
-        }
-        let file = match self.open_file(&path, id) {
-            Ok(Some(file)) => file,
-            Ok(None) => return self.look_soon(&path, now),
-            Err(error) => {
-                self.counts.refused += 1;
-                tracing::warn!(file = ?self.settings.root.join(&path), "not read: {error}");
-                return self.look_soon(&path, now);
-            }
-        };
-        // As it is now: it may have grown since it was found.
-        let meta = file.meta().unwrap_or(meta);
-        let key = self.take_key();
-        let mut reader = Reader::new(file, &meta, key, self.settings.decoder);
-        reader.rename(&self.settings.root, &path, &self.host);
-        reader.detect_gzip();
-        let mut tracked = Tracked {
-            reader,
-            queued: false,
-            timer: None,
-            missing_since: None,
-            after: None,
-            before: None,
-            is_failing: false,
-            is_closable: false,
-            is_over: false,
-            // So that it is found again also under another name.
-            announce: !is_known,
-        };
-        let skip = self.settings.from == StartAt::End && self.is_first_scan && self.is_new;
-        match self.known.remove(&id) {
-            Some(position) => self.resume(&mut tracked, position, &path),
-            None if skip => tracked.reader.skip_to(meta.len),
-            None => self.find_original(&tracked, &path),
-        }
-        self.follow(&mut tracked, &path);
-        self.files.insert(id, tracked);
-        if !is_known {
-            self.find_copies(id);
-        }
-        self.enqueue(id);
-    }
-
-    /// Goes on where a former run was, if it is the same file.
-    fn resume(&mut self, tracked: &mut Tracked, position: Position, path: &Path) {
-        let reader = &mut tracked.reader;
-        let is_born_then =
-            position.born.is_none() || reader.name().born.is_none() || position.born == reader.name().born;
-        if is_born_then && reader.is_compressed() {
-            // How far it is the same is found out while it is read.
-            self.copies.expect(reader.name().id, copies::Original::Known(position));
-            return;
-        }
-        let seen = if is_born_then { reader.seen_before(position.looked()) } else { None };
-        let head = reader.head().unwrap_or_default();
-        let is_same = |seen: &identity::Seen| {
-            let stamp = seen.stamp();
-            position.stamp.has_head(&head) && stamp.tail_hash == position.stamp.tail_hash
-        };
-        if seen.as_ref().is_some_and(is_same)
-            && let Some(seen) = reader.seen_before(position.place.offset)
-        {
-            reader.go_on(&position.place, seen, &head);
-            return;
-        }
-        tracing::info!(file = ?reader.name().path, "not what it was: reading it from its beginning");
-        self.counts.truncations += 1;
-        self.copies.remember(0, position);
-        tracked.announce = true;
-        self.find_original(tracked, path);
-    }
-
-    /// Tries to open a file again in a while.
-    fn look_soon(&mut self, path: &Path, now: Instant) {
-        // So that it is new when it is found again.
-        self.paths.remove(path);
-        self.discovery.forget();
-        self.next_scan = self.next_scan.min(now + TRY_AGAIN);
     }
 
     /// Goes on with a file whose content has changed: what is left of the old one first, then the new one.
