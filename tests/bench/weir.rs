@@ -43,6 +43,11 @@ struct Account {
     kept_raw: u64,
 }
 
+#[derive(Deserialize)]
+struct Summary {
+    logstores: BTreeMap<String, Account>,
+}
+
 impl Weir {
     pub fn new(program: &Path, plugins: &Path, dir: &Path) -> anyhow::Result<Weir> {
         let absolute = |path: &Path| {
@@ -147,7 +152,7 @@ fn output(run: &Path) -> PathBuf {
 /// Reads the account of the only logstore.
 fn account(summary: &Path) -> anyhow::Result<Account> {
     let text = fs::read_to_string(summary).context("cannot read what --summary wrote")?;
-    let mut accounts: BTreeMap<String, Account> =
+    let mut summary: Summary =
         serde_json::from_str(&text).with_context(|| format!("the summary is not as expected: {text}"))?;
-    accounts.remove("bench/log").with_context(|| format!("the summary lacks bench/log: {text}"))
+    summary.logstores.remove("bench/log").with_context(|| format!("the summary lacks bench/log: {text}"))
 }

@@ -17,6 +17,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::lane::{Lane, Mode, Parts, Scratch};
 use crate::metrics::Accounts;
+use crate::budget::Budget;
 use crate::sandbox::Chain;
 use crate::schedule::{TakeTurn, Turn};
 use crate::sink::{Encoder, Payload, Returns, Sender, Target};
@@ -158,6 +159,8 @@ impl Run<'_> {
             returns: Returns::new(Box::new(|| {})),
             checkpoint: self.checkpoint.clone(),
             accounts: Arc::new(Accounts::default()),
+            plugins: Vec::new(),
+            budget: Budget::new(None),
             mode: mode.clone(),
             clock: self.clock.clone(),
             tap: None,

@@ -42,6 +42,7 @@ impl Source {
         reader.detect_gzip();
         let mut tracked = Tracked {
             reader,
+            buffered: 0,
             queued: false,
             timer: None,
             missing_since: None,

@@ -60,6 +60,7 @@ impl Source {
 
     fn let_go(&mut self, id: FileId) {
         let Some(file) = self.files.remove(&id) else { return };
+        self.buffered -= file.buffered;
         let links = file.reader.meta().map_or(0, |meta| meta.links);
         self.open -= usize::from(file.reader.is_open());
         if let Some(timer) = file.timer {

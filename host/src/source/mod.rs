@@ -120,12 +120,16 @@ pub struct Source {
     is_working: bool,
     /// How often something was waited for since anything was read.
     waits: usize,
+    /// Bytes of memory that readers have.
+    buffered: usize,
     /// What happened.
     pub counts: Counts,
 }
 
 struct Tracked {
     reader: Reader,
+    /// Its part of [`Source::buffered`].
+    buffered: usize,
     queued: bool,
     /// When it is in [`Source::timers`].
     timer: Option<Instant>,
@@ -226,6 +230,7 @@ impl Source {
             ended: VecDeque::new(),
             is_working: false,
             waits: 0,
+            buffered: 0,
             counts: Counts::default(),
         };
         source.scan(now, true);
@@ -286,6 +291,8 @@ impl Source {
             }
         }
         tracked.is_failing = false;
+        let buffered = tracked.reader.bytes();
+        self.buffered = self.buffered + buffered - std::mem::replace(&mut tracked.buffered, buffered);
         if let Some(broken) = tracked.reader.broken().filter(|_| !was_broken) {
             let path = &tracked.reader.name().path;
             tracing::error!(file = ?path, "cannot be decompressed further than {} bytes: {broken}", tracked.reader.offset());
@@ -342,6 +349,11 @@ impl Source {
     /// A life of a file that is over. Each is given once.
     pub fn take_ended(&mut self) -> Option<Ended> {
         self.ended.pop_front()
+    }
+
+    /// Bytes of memory that unfinished events have.
+    pub fn buffered(&self) -> usize {
+        self.buffered
     }
 
     /// How many files are open.

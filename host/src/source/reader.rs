@@ -296,6 +296,11 @@ impl Reader {
         self.name.position(self.memory.place(self.offset), self.seen.stamp())
     }
 
+    /// Bytes of memory that it has, about: what is not a complete event yet.
+    pub fn bytes(&self) -> usize {
+        self.rest.capacity() + self.memory.bytes() + self.gzip.as_ref().map_or(0, Gzip::bytes)
+    }
+
     /// Gives the descriptor back; it can be opened again.
     pub fn close(&mut self) {
         self.file = None;
