@@ -53,8 +53,8 @@ impl Sandbox {
         Self::on(engine::engine()?, compiler, true)
     }
 
-    /// A sandbox without fuel, in which a plugin may run for ever: to measure what metering costs. Nothing that weir
-    /// offers leads here.
+    /// A sandbox without fuel, in which a plugin may run for ever and is believed: to measure what metering and checking
+    /// cost. Nothing that weir offers leads here.
     pub fn unmetered(compiler: Compiler) -> Result<Self> {
         Self::on(engine::unmetered()?, compiler, false)
     }
