@@ -102,7 +102,9 @@ impl Batch {
 
     /// Bytes of memory that it has, about.
     pub fn bytes(&self) -> usize {
-        self.arena.capacity() + 4 * (self.rows.capacity() + self.cells.capacity()) + 8 * self.times.capacity()
+        self.arena.capacity()
+            + 4 * (self.rows.capacity() + self.cells.capacity())
+            + 8 * self.times.capacity()
             + size_of::<Origin>() * self.origins.capacity()
     }
 

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::lane::{Lane, Mode, Parts, Scratch};
 use crate::metrics::Accounts;
-use crate::budget::Budget;
 use crate::sandbox::Chain;
 use crate::schedule::{TakeTurn, Turn};
 use crate::sink::{Encoder, Payload, Returns, Sender, Target};

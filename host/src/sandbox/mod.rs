@@ -70,7 +70,14 @@ impl Sandbox {
         let describe = || format!("plugin {}", path.display());
         let component = self.compiler.compile(&self.engine, &bytes, &digest).with_context(describe)?;
         let ready = v0_1::link(&self.linker, &component).with_context(describe)?;
-        Ok(Arc::new(Plugin { metadata, path: path.to_owned(), digest, ready, engine: self.engine.clone(), is_metered: self.is_metered }))
+        Ok(Arc::new(Plugin {
+            metadata,
+            path: path.to_owned(),
+            digest,
+            ready,
+            engine: self.engine.clone(),
+            is_metered: self.is_metered,
+        }))
     }
 }
 

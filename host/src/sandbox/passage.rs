@@ -22,6 +22,9 @@ const SEARCH: u64 = 4;
 /// Small calls of a search, which cost the base of a call at least.
 const SMALL_CALLS: u64 = 20;
 
+/// Events that a plugin is tried with after it was suspended, so that one that has not changed costs little.
+const TRIAL: usize = 16;
+
 /// A project that has no memory left has so long to find some, before that is taken for a plugin's fault.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -118,10 +121,15 @@ impl Passage {
             self.suspended += (part.len() - part.marks.len()) as u64;
             self.set_aside(part, &reason, on_fault);
         } else {
+            if stage.trust.is_on_trial() && part.len() > TRIAL {
+                self.parts.push_front(part.part(TRIAL..part.len()));
+                part = part.part(0..TRIAL);
+            }
             let fuel = stage.stats.fuel;
             match stage.process(&mut part, held, self.is_last && self.parts.is_empty()) {
                 Ok(made) => {
                     self.put(made);
+                    stage.trust.worked();
                     (self.went_well, self.short_since) = (true, None);
                 }
                 Err(Fault::NoMemory) if now - *self.short_since.get_or_insert(now) < PATIENCE => {
