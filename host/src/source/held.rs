@@ -71,7 +71,7 @@ impl Source {
         }
         self.families.retain(|_, members| !members.is_empty());
         self.copies.forget(id);
-        self.copies.remember(file.reader.key(), file.reader.position());
+        self.copies.remember(file.reader.key(), file.reader.position(), file.reader.former());
         let then = if links == 0 { Then::Deleted } else { Then::Gone };
         self.ended.push_back(Ended { key: file.reader.key(), then });
     }
@@ -93,18 +93,15 @@ impl Source {
 
     /// Whether something else has to be read before the file, which is seen to.
     pub(super) fn is_blocked(&mut self, id: FileId) -> bool {
-        if self.files.get(&id).is_some_and(|tracked| tracked.is_over) {
-            self.reconsider();
-        }
         let Some(tracked) = self.files.get(&id) else { return true };
         if tracked.is_over
-            && let Some(copy) = self.copies.undecided_of(id, tracked.reader.key())
+            && let Some(copy) = self.undecided_of(id, tracked.reader.key())
         {
             self.enqueue(copy);
             return true;
         }
         let Some((before, len)) = tracked.after else { return false };
-        if self.copies.waits(before) {
+        if self.waits(before) {
             // Perhaps for this one.
             return false;
         }
