@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::disk::Bytes;
+use super::discover::Found;
+use super::disk::{self, Bytes};
 use super::identity::FileId;
 use super::rotation::family;
 use super::{Ended, Source, TRY_AGAIN, Then, Tracked};
@@ -46,6 +47,20 @@ impl Source {
         let next = file.before.and_then(|next| self.files.get(&next));
         let next = next.filter(|next| next.after.is_some_and(|(before, _)| before == id));
         is_late || next.is_some_and(|next| next.is_over || next.reader.meta().is_none_or(|meta| meta.len > 0))
+    }
+
+    /// Lets go of files that are gone: their inodes are those of other files by now.
+    pub(super) fn let_go_of_replaced(&mut self, found: &[Found]) {
+        for Found { path, meta } in found {
+            // What is open keeps its inode.
+            let closed = self.files.get(&meta.id).filter(|file| !file.reader.is_open());
+            let born = closed.map(|file| file.reader.name().born);
+            // What was found may be what was there before.
+            let is_other = |now: disk::Meta| now.id == meta.id && Some(now.born) != born;
+            if born.is_some_and(|born| born != meta.born) && self.discovery.look(path).is_ok_and(is_other) {
+                self.abandon(meta.id);
+            }
+        }
     }
 
     fn abandon(&mut self, id: FileId) {
@@ -186,6 +201,14 @@ impl Source {
             }
             opened => {
                 self.open -= usize::from(matches!(opened, Ok(Some(_))));
+                if let Some(file) = self.files.get_mut(&id) {
+                    file.missing_since.get_or_insert(now);
+                }
+                // It may have another name since it was last looked for.
+                self.find_closed();
+                if self.holds(id) {
+                    return true;
+                }
                 self.abandon(id);
                 // Another file may have its name.
                 self.look_soon(&path, now);
