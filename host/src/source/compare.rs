@@ -100,7 +100,11 @@ impl Source {
         let (Some(tracked), Some(file)) = (self.files.get(&id), self.files.get(&other)) else {
             return Verdict::Unproven;
         };
-        let has_more = file.reader.meta().is_some_and(|meta| file.reader.has_more(meta.len));
+        let (position, key) = (file.reader.position(), file.reader.key());
+        // One that was truncated may have its old size again.
+        let is_same = |seen: Seen| seen.stamp() == position.stamp;
+        let has_more = file.reader.meta().is_some_and(|meta| file.reader.has_more(meta.len))
+            || !file.reader.seen_before(position.looked()).is_some_and(is_same);
         if !file.reader.is_at_end() || file.queued || has_more || file.reader.has_rest() {
             // What it waits for is read before, if there is anything to read.
             if has_more {
@@ -108,7 +112,6 @@ impl Source {
             }
             return Verdict::NotYet;
         }
-        let (position, key) = (file.reader.position(), file.reader.key());
         if self.copies.is_copied(key) || !begins_alike(&copy.head, file) {
             return Verdict::No;
         }
