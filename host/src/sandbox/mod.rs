@@ -31,7 +31,7 @@ use compile::Compiler;
 
 pub use admission::Metadata;
 pub use chain::{Chain, Held, Stage};
-pub use limits::Limits;
+pub use limits::{CompileLimits, Limits};
 
 /// The engine, the host functions, and the compiler with its cache.
 pub struct Sandbox {
