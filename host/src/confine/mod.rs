@@ -12,6 +12,8 @@
 mod capabilities;
 mod needs;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

@@ -246,11 +246,11 @@ impl ByChild {
         if by(Signal::XCPU) {
             format!("compiling took more than {cpu_seconds} s of CPU time")
         } else if by(Signal::XFSZ) {
-            format!("its compiled code has more than {output} bytes")
+            format!("its compiled code has more than {} MiB", output >> 20)
         } else if said.contains("memory allocation of ") || said.contains("Cannot allocate memory") {
-            format!("compiling took more than {memory} bytes of memory")
+            format!("compiling took more than {} MiB of memory", memory >> 20)
         } else if by(Signal::SEGV) || said.contains("overflowed its stack") {
-            "it is nested too deeply to be compiled".to_owned()
+            "compiling it needs more stack than there is".to_owned()
         } else if by(Signal::KILL) {
             "compiling was killed, perhaps because the system had no more memory".to_owned()
         } else if let Some(signal) = status.signal() {
