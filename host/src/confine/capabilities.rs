@@ -1,5 +1,6 @@
 //! Capabilities: what is left of root.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub enum Keep<'a> {
     /// Nothing.
     Nothing,
     /// Reading whatever the owner; and writing whatever the owner, if one of these files or directories needs it.
-    Reading(&'a [PathBuf]),
+    Reading(&'a BTreeSet<PathBuf>),
 }
 
 /// Drops all others, for good. Gives the names of those that are left.
@@ -58,7 +59,7 @@ fn bound(kept: CapabilitySet) -> io::Result<()> {
 }
 
 /// Whether something cannot be written to without `CAP_DAC_OVERRIDE`, which is found out by doing without.
-fn needs_override(own: CapabilitySets, written: &[PathBuf]) -> io::Result<bool> {
+fn needs_override(own: CapabilitySets, written: &BTreeSet<PathBuf>) -> io::Result<bool> {
     if !own.effective.contains(CapabilitySet::DAC_OVERRIDE) {
         return Ok(false);
     }

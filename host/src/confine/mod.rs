@@ -101,26 +101,27 @@ impl Report {
 
     fn add_landlock(&mut self, abi: u32) {
         self.landlock_abi = (abi > 0).then_some(abi);
-        let lacking = match abi {
-            0 => "this kernel has no Landlock, or it is turned off".to_owned(),
-            _ => format!("this kernel's Landlock has ABI {abi}"),
-        };
-        for (realm, since, linux) in Realm::ALL {
-            match since <= abi {
-                true => self.confined.push(realm),
-                false => self.gaps.push(format!("{realm}: {lacking}; ABI {since} is needed, of Linux {linux}")),
-            }
-        }
+        let (confined, lacking): (Vec<_>, Vec<_>) = Realm::ALL.into_iter().partition(|(_, since, _)| *since <= abi);
+        self.confined = confined.into_iter().map(|(realm, ..)| realm).collect();
+        let Some((_, since, linux)) = lacking.last() else { return };
+        let lacking = list(lacking.iter().map(|(realm, ..)| realm));
+        self.gaps.push(match abi {
+            0 => format!("{lacking}: this kernel has no Landlock, or it is turned off"),
+            _ => format!("{lacking}: this kernel's Landlock has ABI {abi}, and {since} is needed, of Linux {linux}"),
+        });
     }
+}
+
+fn list(of: impl Iterator<Item = impl ToString>) -> String {
+    of.map(|one| one.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         if let Some(abi) = self.landlock_abi {
-            let realms: Vec<_> = self.confined.iter().map(Realm::to_string).collect();
-            write!(f, "{} by Landlock (ABI {abi}), ", realms.join(", "))?;
+            write!(f, "{} by Landlock (ABI {abi}), ", list(self.confined.iter()))?;
         }
-        let kept = if self.capabilities.is_empty() { "none".to_owned() } else { self.capabilities.join(", ") };
+        let kept = if self.capabilities.is_empty() { "none".to_owned() } else { list(self.capabilities.iter()) };
         write!(f, "capabilities: {kept}")?;
         if self.no_new_privileges {
             f.write_str(", no new privileges")?;

@@ -30,7 +30,7 @@ pub struct Needs {
     /// Ports of TCP to listen on.
     pub listen: BTreeSet<u16>,
     /// Files and directories that must be writable.
-    pub(super) written: Vec<PathBuf>,
+    pub(super) written: BTreeSet<PathBuf>,
     /// What has to be granted although nobody needs it, and why.
     pub(super) gaps: Vec<String>,
     /// Whether it reads files of any owner.
@@ -67,7 +67,7 @@ impl Needs {
 
     fn add_data(&mut self, data_dir: &Path) {
         self.own.extend(real(data_dir));
-        self.written.push(data_dir.to_owned());
+        self.written.insert(data_dir.to_owned());
         self.written.extend(fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path()));
     }
 
@@ -138,7 +138,7 @@ impl Needs {
                 self.write.extend(real(file));
             }
         }
-        self.written.push(if file.exists() { file.to_owned() } else { nearest(file) });
+        self.written.insert(if file.exists() { file.to_owned() } else { nearest(file) });
     }
 }
 
