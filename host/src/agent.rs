@@ -11,14 +11,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::books::{Books, LogstoreBooks};
+use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigErrors, Logstore, Place, Problem};
 use crate::lane::{Lane, Mode, Parts, Scratch, Tap};
-use crate::metrics::Accounts;
+use crate::metrics::{Accounts, PluginAccounts};
 use crate::registry;
 use crate::sandbox::compile::{ByChild, Cache, Compiler};
-use crate::sandbox::{Chain, Limits, Sandbox, Stage};
+use crate::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};
 use crate::schedule::Schedule;
 use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
 use crate::source::decode::{self, Decoder};
@@ -41,8 +43,8 @@ pub struct Agent {
     sinks: BTreeMap<String, Arc<dyn Sender>>,
     checkpoint: Arc<Checkpoint>,
     writer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
-    /// The accounts of each logstore that runs, by name.
-    pub accounts: BTreeMap<String, Arc<Accounts>>,
+    /// What is counted.
+    pub books: Books,
     /// What keeps other logstores from running.
     pub problems: Vec<Problem>,
 }
@@ -58,6 +60,8 @@ pub struct Options {
     pub taps: BTreeMap<String, Tap>,
     /// How plugins are compiled.
     pub compile: ByChild,
+    /// Runs plugins without fuel, and believes them: only to measure what metering and checking cost.
+    pub trusts_plugins: bool,
 }
 
 impl Agent {
@@ -73,13 +77,18 @@ impl Agent {
         let data_dir = &config.data_dir;
         make_data_dir(data_dir)?;
         let checkpoint = Arc::new(Checkpoint::open(&data_dir.join("checkpoint.redb"))?);
-        // The checkpoint is ours alone, so the cache is too.
-        let sandbox = Sandbox::new(Compiler::new(&data_dir.join("cache"), Cache::Own, options.compile)?)?;
+        let cache = data_dir.join("cache");
+        let sandbox = match options.trusts_plugins {
+            true => Sandbox::unmetered(Compiler::in_process(&cache)?)?,
+            // The checkpoint is ours alone, so the cache is too.
+            false => Sandbox::new(Compiler::new(&cache, Cache::Own, options.compile)?)?,
+        };
 
         let mut plugins = Plugins::new(sandbox, &config.plugin_dirs);
+        let budgets: BTreeMap<_, _> = config.projects.keys().map(|name| (name.clone(), Budget::new(None))).collect();
         let (mut chains, mut problems) = (Vec::new(), Vec::new());
         for logstore in config.logstores.iter().filter(|l| is_for(l, &options.machine_groups)) {
-            match plugins.chain(logstore) {
+            match plugins.chain(logstore, &budgets[&logstore.name.project]) {
                 Ok(chain) => chains.push((logstore, chain)),
                 Err(found) => problems.extend(found),
             }
@@ -96,7 +105,7 @@ impl Agent {
             .map(|(name, sink)| (name.clone(), sender(name, sink)))
             .collect();
         let watch = Watch::start();
-        let mut accounts = BTreeMap::new();
+        let mut books = Books { budgets, ..Books::default() };
         for (logstore, chain) in chains {
             let name = logstore.name.to_string();
             let number = schedule.reserve();
@@ -104,8 +113,14 @@ impl Agent {
                 let schedule = schedule.clone();
                 Box::new(move || schedule.wake(number))
             };
-            let counted = Arc::new(Accounts::default());
-            accounts.insert(name.clone(), counted.clone());
+            let project = logstore.name.project.clone();
+            let budget = books.budgets[&project].clone();
+            budget.join(wake(&schedule));
+            let accounts = Arc::new(Accounts::default());
+            let counted = |stage: &Stage| (stage.plugin().name().to_owned(), Arc::new(PluginAccounts::default()));
+            let plugins: Vec<_> = chain.stages().iter().map(counted).collect();
+            let counted = LogstoreBooks { project, accounts: accounts.clone(), plugins: plugins.clone() };
+            books.logstores.insert(name.clone(), counted);
             let settings = source_settings(&logstore.files)?;
             let known = checkpoint.load(&name)?;
             let (encoder, target) = encoding(config, logstore);
@@ -121,7 +136,9 @@ impl Agent {
                 sender: sinks[&logstore.sink].clone(),
                 returns: Returns::new(wake(&schedule)),
                 checkpoint: checkpoint.clone(),
-                accounts: counted,
+                accounts,
+                plugins: plugins.into_iter().map(|(_, accounts)| accounts).collect(),
+                budget,
                 mode: options.mode.clone(),
                 clock: Clock::default(),
                 tap: options.taps.remove(&name),
@@ -133,7 +150,7 @@ impl Agent {
         checkpoint.flush()?;
         let workers = (0..config.workers).map(|number| worker(number, &schedule)).collect::<Result<_>>()?;
         let writer = Some(checkpoint_writer(&checkpoint)?);
-        Ok(Agent { schedule, mode: options.mode, workers, sinks, checkpoint, writer, accounts, problems })
+        Ok(Agent { schedule, mode: options.mode, workers, sinks, checkpoint, writer, books, problems })
     }
 
     /// Whether all lanes are done, which they are only if they were asked to finish.
@@ -199,7 +216,7 @@ impl<'a> Plugins<'a> {
     }
 
     /// The chain of a logstore, or what is wrong with each of its plugins.
-    pub fn chain(&mut self, logstore: &Logstore) -> Result<Chain, Vec<Problem>> {
+    pub fn chain(&mut self, logstore: &Logstore, budget: &Arc<Budget>) -> Result<Chain, Vec<Problem>> {
         let (mut stages, mut problems) = (Vec::new(), Vec::new());
         for used in &logstore.plugins {
             let limits = Limits {
@@ -208,7 +225,7 @@ impl<'a> Plugins<'a> {
                 memory: used.limits.memory,
                 ..Limits::default()
             };
-            match self.stage(&used.reference, &used.settings, limits) {
+            match self.stage(&used.reference, &used.settings, limits, budget) {
                 Ok(stage) => stages.push(stage),
                 Err(error) => {
                     let place = Place { path: format!("{}.use", used.place.path), ..used.place.clone() };
@@ -216,11 +233,17 @@ impl<'a> Plugins<'a> {
                 }
             }
         }
-        if problems.is_empty() { Ok(Chain::new(stages)) } else { Err(problems) }
+        if problems.is_empty() { Ok(Chain::new(stages, OnFault::Raw)) } else { Err(problems) }
     }
 
     /// A plugin with its settings, which are JSON.
-    pub fn stage(&mut self, reference: &config::PluginRef, settings: &str, limits: Limits) -> Result<Stage> {
+    pub fn stage(
+        &mut self,
+        reference: &config::PluginRef,
+        settings: &str,
+        limits: Limits,
+        budget: &Arc<Budget>,
+    ) -> Result<Stage> {
         let path = registry::find(reference, self.dirs)?;
         let plugin = match self.loaded.get(&path) {
             Some(plugin) => plugin.clone(),
@@ -230,7 +253,7 @@ impl<'a> Plugins<'a> {
                 plugin
             }
         };
-        Stage::new(plugin, settings, limits)
+        Stage::new(plugin, settings, limits, budget)
     }
 }
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::budget::{Budget, Share};
 use crate::checkpoint::Checkpoint;
 use crate::clock::{Clock, thread_cpu};
-use crate::event::{Batch, Tags, Tally};
-use crate::metrics::{self, Accounts};
-use crate::sandbox::{Chain, Held};
+use crate::event::{Batch, Field, Tags, Tally};
+use crate::metrics::{self, Accounts, PluginAccounts};
+use crate::sandbox::{Chain, Held, Passage, Step};
 use crate::schedule::{TakeTurn, Turn};
 use crate::sink::{Buffer, Encoder, Payload, Returned, Returns, Sender, Target};
 use crate::source::identity::{FileId, Stamp};
@@ -28,6 +29,12 @@ const NOTE_EVERY: Duration = Duration::from_millis(500);
 
 /// Faults of plugins are told of at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// The instances of a lane that has had nothing to do for so long are let go.
+const IDLE: Duration = Duration::from_secs(10);
+
+/// A lane whose project has no memory left looks again after so long, if it isn't woken.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// Events that a plugin holds are given to it for the last time when their file has been quiet for so long.
 const HOLD_AT_MOST: Duration = Duration::from_secs(5);
@@ -100,6 +107,41 @@ pub struct Lane {
     is_finishing: bool,
     /// How many faults of plugins were told of, and when.
     told: Option<(u64, Instant)>,
+    /// For each plugin, how often it was suspended, and whether it is, as far as that was told of.
+    told_suspensions: Vec<(u64, bool)>,
+    /// A batch that has not come through the chain yet: nothing else is read before.
+    job: Option<Job>,
+    /// A life whose end waits for what plugins held of it.
+    ending: Option<Ended>,
+    /// When a batch was last begun.
+    busy: Instant,
+    budget: Arc<Budget>,
+    /// What it has of the budget, without linear memories, which count themselves.
+    share: Share,
+    overdraft: Option<Overdraft>,
+    held_bytes: usize,
+    plugins: Vec<Arc<PluginAccounts>>,
+}
+
+/// A batch on its way through the chain.
+struct Job {
+    /// What it was read into; empty while the worker has it.
+    chunk: Chunk,
+    passage: Passage,
+    name: Arc<Name>,
+    /// What the batch was, if somebody looks on.
+    before: Option<Batch>,
+    /// The fields of raw events, to be used again.
+    fields: Vec<Field>,
+}
+
+/// The right to go on although the project's memory is used up.
+struct Overdraft(Arc<Budget>);
+
+impl Drop for Overdraft {
+    fn drop(&mut self) {
+        self.0.end_overdraft();
+    }
 }
 
 /// All that a lane is made of.
@@ -122,6 +164,10 @@ pub struct Parts {
     pub checkpoint: Arc<Checkpoint>,
     /// What it counts.
     pub accounts: Arc<Accounts>,
+    /// What each of its plugins counts, in order.
+    pub plugins: Vec<Arc<PluginAccounts>>,
+    /// Its project's memory.
+    pub budget: Arc<Budget>,
     /// What it is asked to do.
     pub mode: Mode,
     /// What time it is.
@@ -158,6 +204,8 @@ struct Pending {
     shipped: u64,
     kept_raw: u64,
     bytes: u64,
+    /// Bytes that its buffer takes.
+    memory: usize,
 }
 
 enum Settles {
@@ -177,8 +225,23 @@ struct Settled {
 impl Lane {
     /// A lane that has not had a turn.
     pub fn new(parts: Parts) -> Self {
-        let Parts { name, source, chain, encoder, sender, target, returns, checkpoint, accounts, mode, clock, tap } =
-            parts;
+        let Parts {
+            name,
+            source,
+            chain,
+            encoder,
+            sender,
+            target,
+            returns,
+            checkpoint,
+            accounts,
+            plugins,
+            budget,
+            mode,
+            clock,
+            tap,
+        } = parts;
+        let told_suspensions = vec![(0, false); chain.stages().len()];
         Lane {
             name,
             source,
@@ -190,7 +253,15 @@ impl Lane {
             checkpoint,
             accounts,
             mode,
+            plugins,
+            share: Share::new(&budget),
+            budget,
+            overdraft: None,
+            held_bytes: 0,
+            job: None,
+            ending: None,
             noted: clock.now(),
+            busy: clock.now(),
             clock,
             tap,
             files: HashMap::new(),
@@ -201,6 +272,7 @@ impl Lane {
             undecided: 0,
             is_finishing: false,
             told: None,
+            told_suspensions,
         }
     }
 
@@ -215,13 +287,27 @@ impl Lane {
             return self.finish_or_rest();
         }
         let now = self.clock.now();
+        if let Some(mut job) = self.job.take() {
+            // What vanishes meanwhile is held.
+            let next = self.source.look(now);
+            std::mem::swap(&mut scratch.chunk, &mut job.chunk);
+            return match self.advance(job, &mut scratch.chunk) {
+                Some(Turn::RestUntil(when)) => self.rest(Some(when.min(next))),
+                _ => Turn::More,
+            };
+        }
         if self.pending.len() >= IN_FLIGHT {
             // Nothing is read, but what vanishes meanwhile is held.
             let next = self.source.look(now);
             return self.rest(Some(next));
         }
-        while let Some(ended) = self.source.take_ended() {
-            self.end_life(ended, &mut scratch.chunk);
+        if let Some(turn) = self.wait_for_memory(now) {
+            return turn;
+        }
+        while let Some(ended) = self.ending.take().or_else(|| self.source.take_ended()) {
+            if let Some(turn) = self.end_life(ended, &mut scratch.chunk) {
+                return turn;
+            }
         }
         let until_idle = self.mode.is(Mode::UNTIL_IDLE);
         if until_idle && !self.is_finishing {
@@ -232,7 +318,9 @@ impl Lane {
             Read::Working => Turn::More,
             Read::Some => {
                 let ended = until_idle && scratch.chunk.at_end;
-                self.process(&mut scratch.chunk, ended);
+                if let Some(turn) = self.process(&mut scratch.chunk, ended) {
+                    return turn;
+                }
                 // A sink that delivers at once has done so by now.
                 self.settle(&mut scratch.returned);
                 Turn::More
@@ -244,10 +332,7 @@ impl Lane {
                 }
                 let held = self.files.iter().filter_map(|(key, file)| Some((file.held_since? + HOLD_AT_MOST, *key)));
                 match held.min() {
-                    Some((due, key)) if due <= now => {
-                        self.flush(key, &mut scratch.chunk);
-                        Turn::More
-                    }
+                    Some((due, key)) if due <= now => self.flush(key, &mut scratch.chunk).unwrap_or(Turn::More),
                     Some((due, _)) => self.rest(Some(due.min(when))),
                     None => self.rest(Some(when)),
                 }
@@ -255,16 +340,66 @@ impl Lane {
         }
     }
 
+    /// While the project has no memory left, one of its lanes at a time goes on, and the others wait.
+    fn wait_for_memory(&mut self, now: Instant) -> Option<Turn> {
+        if self.pending.is_empty() {
+            self.overdraft = None;
+        }
+        if !self.budget.is_full() || self.overdraft.is_some() {
+            return None;
+        }
+        self.release();
+        if !self.budget.is_full() {
+            return None;
+        }
+        self.budget.runs_short();
+        if self.pending.is_empty() && self.budget.overdraw() {
+            self.overdraft = Some(Overdraft(self.budget.clone()));
+            return None;
+        }
+        let next = self.source.look(now);
+        Some(self.rest(Some(next.min(now + SHORT))))
+    }
+
+    /// Lets go of all memory that it can do without.
+    fn release(&mut self) {
+        self.chain.rest();
+        self.spare = Vec::new();
+        self.count_memory();
+    }
+
+    /// Counts what it has of the project's memory.
+    fn count_memory(&mut self) {
+        let buffers = self.spare.iter().map(Buffer::capacity).chain(self.pending.iter().map(|pending| pending.memory));
+        let job = self.job.as_ref().map_or(0, |job| job.passage.bytes() + job.chunk.batch.bytes());
+        let bytes = self.source.buffered() + self.held_bytes + job + buffers.sum::<usize>();
+        if bytes != self.share.bytes() {
+            self.share.set(bytes);
+        }
+        metrics::set(&self.accounts.memory, (bytes + self.chain.memory()) as u64);
+    }
+
     /// A file has been let go, or begun anew.
-    fn end_life(&mut self, ended: Ended, chunk: &mut Chunk) {
-        self.flush(ended.key, chunk);
-        let file = self.files.remove(&ended.key);
-        let Some(name) = file.and_then(|file| file.name) else { return };
+    fn end_life(&mut self, ended: Ended, chunk: &mut Chunk) -> Option<Turn> {
+        if let Some(turn) = self.flush(ended.key, chunk) {
+            self.ending = Some(ended);
+            return Some(turn);
+        }
+        let name = self.files.remove(&ended.key)?.name?;
         if ended.then != Then::Anew {
             let settles = Settles::All(name.id, ended.then);
             let id = self.take_payload();
-            self.pending.push_back(Pending { id, is_back: true, settles, shipped: 0, kept_raw: 0, bytes: 0 });
+            self.pending.push_back(Pending {
+                id,
+                is_back: true,
+                settles,
+                shipped: 0,
+                kept_raw: 0,
+                bytes: 0,
+                memory: 0,
+            });
         }
+        None
     }
 
     fn take_payload(&mut self) -> u64 {
@@ -272,21 +407,21 @@ impl Lane {
         self.next_payload - 1
     }
 
-    /// Gives plugins for the last time what they hold of a file.
-    fn flush(&mut self, key: u64, chunk: &mut Chunk) {
-        let Some(file) = self.files.get(&key).filter(|file| !file.held.is_empty()) else { return };
+    /// Gives plugins for the last time what they hold of a file. If that takes longer, says what comes first.
+    fn flush(&mut self, key: u64, chunk: &mut Chunk) -> Option<Turn> {
+        let file = self.files.get(&key).filter(|file| !file.held.is_empty())?;
         chunk.clear(key, file.next, file.end, file.stamp);
         // The worker's last batch may have been another lane's.
         chunk.name = file.name.clone();
         chunk.batch.tags = file.tags.clone();
-        self.process(chunk, true);
+        self.process(chunk, true)
     }
 
-    /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file.
-    fn process(&mut self, chunk: &mut Chunk, last: bool) {
-        let Some(name) = chunk.name.clone() else { return };
+    /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file. If that takes
+    /// longer, says what comes first.
+    fn process(&mut self, chunk: &mut Chunk, last: bool) -> Option<Turn> {
+        let name = chunk.name.clone()?;
         let file = self.files.entry(chunk.key).or_default();
-        let undecided_before = file.next - file.tally.next();
         let read = chunk.batch.len() as u64;
         let end = chunk.batch.first + read;
         let batch = std::mem::take(&mut chunk.batch);
@@ -295,24 +430,63 @@ impl Lane {
         chunk.batch.first = batch.first;
         let fields = batch.fields.clone();
         let before = self.tap.is_some().then(|| batch.clone());
+        // By this, all that was read and isn't decided on is in flight.
+        self.undecided += end - file.next;
+        (file.next, file.end, file.stamp) = (end, chunk.end, chunk.stamp);
+        file.name = Some(name.clone());
+        file.held_since = if read == 0 { file.held_since } else { Some(self.clock.now()) };
+        let skipped = chunk.framed.skipped;
+        metrics::add(&self.accounts.read, read + skipped);
+        metrics::add(&self.accounts.discarded, skipped);
+        self.busy = self.clock.now();
+        let passage = Passage::new(batch, last);
+        self.advance(Job { chunk: Chunk::default(), passage, name, before, fields }, chunk)
+    }
 
-        let batch = if self.chain.is_empty() { batch } else { self.chain.process(batch, &mut file.held, last) };
+    /// Sends a batch on through the chain. `chunk` is its own.
+    fn advance(&mut self, mut job: Job, chunk: &mut Chunk) -> Option<Turn> {
+        let now = self.clock.now();
+        let file = self.files.entry(chunk.key).or_default();
+        let before = file.held.bytes();
+        let step = self.chain.advance(&mut job.passage, &mut file.held, now);
+        self.held_bytes = self.held_bytes + file.held.bytes() - before;
+        let turn = match step {
+            Step::Done => {
+                self.finish(job, chunk);
+                return None;
+            }
+            Step::Pause => Turn::More,
+            Step::Wait(until) => Turn::RestUntil(until),
+            Step::Short => {
+                self.release();
+                self.budget.runs_short();
+                Turn::RestUntil(now + SHORT)
+            }
+        };
+        std::mem::swap(chunk, &mut job.chunk);
+        self.job = Some(job);
+        self.publish();
+        Some(turn)
+    }
+
+    /// A batch is through the chain: encodes it and hands it to the sink.
+    fn finish(&mut self, job: Job, chunk: &mut Chunk) {
+        let Job { passage, name, before, fields, .. } = job;
+        metrics::add(&self.accounts.suspended, passage.suspended());
+        let (batch, left_out) = passage.into_made();
+        let file = self.files.entry(chunk.key).or_default();
         let (settled, place) = match file.held.first() {
-            None => (end, chunk.end),
+            None => (file.next, chunk.end),
             // A held event that came with an earlier chunk holds the place where it was.
             Some(first) => (first, chunk.place_of(first).unwrap_or(file.undecided)),
         };
         file.undecided = place;
-        (file.next, file.end, file.stamp) = (end, chunk.end, chunk.stamp);
-        file.name = Some(name.clone());
-        file.held_since = match file.held.is_empty() {
-            true => None,
-            false if read == 0 => file.held_since,
-            false => Some(self.clock.now()),
-        };
-        let tallied = file.tally.count(&batch, settled);
-        self.undecided += end - file.tally.next();
-        self.undecided -= undecided_before;
+        if file.held.is_empty() {
+            file.held_since = None;
+        }
+        let decided_before = file.tally.next();
+        let tallied = file.tally.count(&batch, settled, &left_out);
+        self.undecided -= file.tally.next() - decided_before;
         if let (Some(tap), Some(before)) = (&mut self.tap, before) {
             tap(&before, &batch);
         }
@@ -328,6 +502,7 @@ impl Lane {
             shipped: tallied.shipped,
             kept_raw: tallied.kept_raw,
             bytes: bytes.len() as u64,
+            memory: bytes.capacity(),
         });
         let payload = Payload { bytes, id, returns: self.returns.clone() };
         if batch.is_empty() {
@@ -337,10 +512,9 @@ impl Lane {
             self.sender.send(&self.target, payload);
         }
 
-        let skipped = chunk.framed.skipped;
-        metrics::add(&self.accounts.read, read + skipped);
-        metrics::add(&self.accounts.discarded, skipped);
         metrics::add(&self.accounts.dropped, tallied.dropped);
+        metrics::add(&self.accounts.discarded, tallied.faulted);
+        metrics::add(&self.accounts.faulted, tallied.faulted);
         self.publish();
         // The memory goes back to the worker for the next turn.
         chunk.batch = batch;
@@ -398,7 +572,12 @@ impl Lane {
             self.spare.clear();
         }
         let note = (!self.settled.is_empty()).then(|| self.noted + NOTE_EVERY);
-        match until.into_iter().chain(note).min() {
+        let mut idle = (self.chain.memory() > 0 && self.job.is_none()).then(|| self.busy + IDLE);
+        if idle.is_some_and(|idle| idle <= self.clock.now()) {
+            self.chain.rest();
+            idle = None;
+        }
+        match until.into_iter().chain(note).chain(idle).min() {
             Some(when) => Turn::RestUntil(when),
             None => Turn::Rest,
         }
@@ -413,15 +592,26 @@ impl Lane {
         Turn::Done
     }
 
-    /// Says in the agent's log that plugins fail, now and then.
+    /// Says in the agent's log that plugins fail, now and then, and each time that one is suspended or works again.
     fn tell_faults(&mut self, faults: u64) {
+        let logstore = &self.name;
+        for (stage, told) in self.chain.stages().iter().zip(&mut self.told_suspensions) {
+            let (plugin, trust) = (stage.plugin().name(), &stage.trust);
+            let fault = stage.stats.last_fault.as_deref().unwrap_or_default();
+            if trust.suspensions > told.0 {
+                tracing::warn!(logstore, plugin, "suspended, as it fails too often: {fault}");
+            } else if told.1 && !trust.is_suspended() {
+                tracing::info!(logstore, plugin, "works again");
+            }
+            *told = (trust.suspensions, trust.is_suspended());
+        }
         let is_due = self.told.is_none_or(|(_, when)| self.clock.now() - when >= TELL_EVERY);
         if faults > self.told.map_or(0, |(told, _)| told) && is_due {
             self.told = Some((faults, self.clock.now()));
-            let last =
-                self.chain.stages().iter().filter_map(|s| Some((s.plugin().name(), s.stats.last_fault.as_ref()?)));
-            for (plugin, fault) in last {
-                tracing::warn!(logstore = self.name, plugin, faults, "events are shipped raw: {fault}");
+            for stage in self.chain.stages() {
+                if let Some(fault) = &stage.stats.last_fault {
+                    tracing::warn!(logstore, plugin = stage.plugin().name(), faults, "faults on events: {fault}");
+                }
             }
         }
     }
@@ -446,16 +636,26 @@ impl Lane {
         metrics::set(&accounts.open_files, self.source.open_files() as u64);
         metrics::set(&accounts.truncations, counts.truncations);
         metrics::set(&accounts.refused, counts.refused);
-        let stats = self.chain.stages().iter().map(|stage| &stage.stats);
         let (mut fuel, mut faults, mut cpu) = (0, 0, Duration::ZERO);
-        for stage in stats {
-            fuel += stage.fuel;
-            faults += stage.faults;
-            cpu += stage.cpu;
+        for (stage, accounts) in self.chain.stages().iter().zip(&self.plugins) {
+            let stats = &stage.stats;
+            fuel += stats.fuel;
+            faults += stats.faults;
+            cpu += stats.cpu;
+            metrics::set(&accounts.calls, stats.calls);
+            metrics::set(&accounts.events, stats.events);
+            metrics::set(&accounts.bytes, stats.bytes);
+            metrics::set(&accounts.fuel, stats.fuel);
+            metrics::set(&accounts.cpu, stats.cpu.as_nanos() as u64);
+            metrics::set(&accounts.faults, stats.faults);
+            metrics::set(&accounts.instances, stats.instances);
+            metrics::set(&accounts.suspensions, stage.trust.suspensions);
+            metrics::set(&accounts.suspended, u64::from(stage.trust.is_suspended()));
+            metrics::set(&accounts.memory, stage.memory() as u64);
         }
-        metrics::set(&accounts.fuel, fuel);
-        metrics::set(&accounts.faults, faults);
-        metrics::set(&accounts.plugin_cpu, cpu.as_nanos() as u64);
+        metrics::set(&self.accounts.fuel, fuel);
+        metrics::set(&self.accounts.faults, faults);
+        metrics::set(&self.accounts.plugin_cpu, cpu.as_nanos() as u64);
         self.tell_faults(faults);
     }
 }
@@ -464,6 +664,10 @@ impl TakeTurn<Scratch> for Lane {
     fn turn(&mut self, scratch: &mut Scratch) -> Turn {
         let begun = thread_cpu();
         let turn = self.take_turn(scratch);
+        self.count_memory();
+        if self.budget.is_short() && self.job.is_none() {
+            self.release();
+        }
         metrics::add(&self.accounts.cpu, (thread_cpu() - begun).as_nanos() as u64);
         turn
     }

@@ -4,7 +4,7 @@
 //! cli ─> agent ─> lane ─┬─> source ──┐
 //!                │      ├─> sandbox ─┼─> event
 //!                │      └─> sink ────┘
-//!                └─> schedule, config, checkpoint, metrics
+//!                └─> schedule, config, checkpoint, budget, metrics
 //! ```
 //!
 //! - [`event`] is the batch; it knows nobody.
@@ -14,10 +14,13 @@
 //! - [`checkpoint`] keeps settled offsets, [`metrics`] names what is counted, [`config`] says what is wanted;
 //!   [`registry`] finds plugins.
 //! - [`confine`] takes from the process what its configuration does not need.
+//! - [`budget`] counts a project's memory, [`books`] has all accounts together.
 //! - [`agent`] puts a configuration to work; [`cli`] has one file a command.
 //! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
 
 pub mod agent;
+pub mod books;
+pub mod budget;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

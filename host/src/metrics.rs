@@ -32,8 +32,13 @@ counters! {
         kept_raw => "weir_events_kept_raw_total",
         /// Events that a plugin left out on purpose.
         dropped => "weir_events_dropped_total",
-        /// Events that a limit of the logstore left out: they were too long, and `long_lines` is `skip`.
+        /// Events that a limit of the logstore left out: they were too long, and `long_lines` is `skip`; or a plugin
+        /// faulted on them, and `on_fault` is `drop`.
         discarded => "weir_events_discarded_total",
+        /// Those of them that a plugin faulted on.
+        faulted => "weir_events_faulted_total",
+        /// Events that passed by a plugin that was suspended, by all plugins together.
+        suspended => "weir_events_suspended_total",
         /// Events that are on their way to the destination, or held by a plugin. Counted by itself, not as the rest.
         in_flight => "weir_events_in_flight",
         /// Cuts that were made in events because they were too long; each makes one event more.
@@ -58,14 +63,49 @@ counters! {
         abandoned_bytes => "weir_file_abandoned_bytes_total",
         /// Files that are open.
         open_files => "weir_files_open",
-        /// Fuel that plugins used.
-        fuel => "weir_plugin_fuel_total",
-        /// Calls of plugins that trapped, ran out of something, or broke the contract.
-        faults => "weir_plugin_faults_total",
-        /// CPU time of plugins, in nanoseconds.
-        plugin_cpu => "weir_plugin_cpu_nanoseconds_total",
+        /// Fuel that its plugins used.
+        fuel => "weir_fuel_total",
+        /// Calls of its plugins that trapped, ran out of something, or broke the contract.
+        faults => "weir_faults_total",
+        /// CPU time of its plugins, in nanoseconds.
+        plugin_cpu => "weir_plugins_cpu_nanoseconds_total",
+        /// Bytes of memory that it has of its project's.
+        memory => "weir_memory_bytes",
         /// CPU time of all the logstore's turns, in nanoseconds.
         cpu => "weir_cpu_nanoseconds_total",
+    }
+}
+
+counters! {
+    /// What one plugin of one logstore has done, and what that cost.
+    PluginAccounts {
+        /// Calls of `process`.
+        calls => "weir_plugin_calls_total",
+        /// Events that it was given.
+        events => "weir_plugin_events_total",
+        /// Bytes that it was given.
+        bytes => "weir_plugin_input_bytes_total",
+        /// Fuel that it used.
+        fuel => "weir_plugin_fuel_total",
+        /// CPU time of its calls, in nanoseconds.
+        cpu => "weir_plugin_cpu_nanoseconds_total",
+        /// Calls that trapped, ran out of something, or broke the contract.
+        faults => "weir_plugin_faults_total",
+        /// Instances that were made.
+        instances => "weir_plugin_instances_total",
+        /// Times that it was suspended.
+        suspensions => "weir_plugin_suspensions_total",
+        /// 1 while it is suspended, and until it has worked again.
+        suspended => "weir_plugin_suspended",
+        /// Bytes of linear memory that it has.
+        memory => "weir_plugin_memory_bytes",
+    }
+}
+
+impl PluginAccounts {
+    /// Values by their short names.
+    pub fn summary(&self) -> BTreeMap<&'static str, u64> {
+        self.list().into_iter().map(|(name, _, value)| (name, value)).collect()
     }
 }
 
@@ -88,12 +128,12 @@ pub fn set(counter: &AtomicU64, value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::Accounts;
+    use super::{Accounts, PluginAccounts};
 
     #[test]
     fn every_metric_is_documented() {
         let page = include_str!("../../docs/guarantees.md");
-        for (name, metric, _) in Accounts::default().list() {
+        for (name, metric, _) in Accounts::default().list().into_iter().chain(PluginAccounts::default().list()) {
             assert!(page.contains(&format!("`{name}`")) && page.contains(&format!("`{metric}`")), "{name}, {metric}");
         }
     }

@@ -141,7 +141,7 @@ fn explode(bomb: &[u8], limits: CompileLimits) -> String {
         assert!(begun.elapsed() < Duration::from_secs(60), "the good logstore does not end");
         thread::sleep(POLL);
     }
-    let counts = agent.accounts["good/nginx"].summary();
+    let counts = agent.books.summary().logstores["good/nginx"].counts.clone();
     let problems = agent.problems.clone();
     agent.stop(GRACE).unwrap();
     assert_eq!(["read", "delivered", "kept_raw"].map(|count| counts[count]), [GOOD, GOOD, 0]);

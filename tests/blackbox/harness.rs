@@ -176,8 +176,10 @@ impl Site {
     fn ran(&self, done: Done) -> Ran {
         // It is made at the start and written at the end.
         let summary = fs::read(self.path("summary.json")).ok().filter(|json| !json.is_empty());
-        let summary: BTreeMap<String, Accounts> =
+        let Books { logstores, projects } =
             summary.map(|json| serde_json::from_slice(&json).unwrap()).unwrap_or_default();
+        let plugins = logstores.iter().map(|(name, logstore)| (name.clone(), logstore.plugins.clone())).collect();
+        let summary: BTreeMap<_, _> = logstores.into_iter().map(|(name, logstore)| (name, logstore.counts)).collect();
         for (name, accounts) in &summary {
             let [read, delivered, dropped, in_flight] =
                 ["read", "delivered", "dropped", "in_flight"].map(|count| accounts[count]);
@@ -185,7 +187,7 @@ impl Site {
             assert_eq!(read, delivered + dropped + discarded + in_flight, "the accounts of {name}: {accounts:?}");
             assert!(accounts["kept_raw"] <= delivered, "the accounts of {name}: {accounts:?}");
         }
-        Ran { done, summary }
+        Ran { done, summary, plugins, projects }
     }
 
     /// What the sink `out` has of a logstore, as bytes; none if there is no file.
@@ -260,6 +262,28 @@ impl Site {
 /// What an agent counted for one logstore, by name.
 pub type Accounts = BTreeMap<String, u64>;
 
+/// What `--summary` writes.
+#[derive(Default, Deserialize)]
+struct Books {
+    logstores: BTreeMap<String, LogstoreBooks>,
+    projects: BTreeMap<String, Accounts>,
+}
+
+#[derive(Deserialize)]
+struct LogstoreBooks {
+    plugins: Vec<Plugin>,
+    #[serde(flatten)]
+    counts: Accounts,
+}
+
+/// What was counted for one plugin.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Plugin {
+    pub name: String,
+    #[serde(flatten)]
+    pub counts: Accounts,
+}
+
 /// A command that has ended.
 #[derive(Debug)]
 pub struct Done {
@@ -292,6 +316,9 @@ impl Done {
 pub struct Ran {
     pub done: Done,
     pub summary: BTreeMap<String, Accounts>,
+    /// Of each logstore, in the order of its chain.
+    pub plugins: BTreeMap<String, Vec<Plugin>>,
+    pub projects: BTreeMap<String, Accounts>,
 }
 
 impl std::ops::Deref for Ran {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::agent::{Plugins, sandbox_for_tools};
+use crate::budget::Budget;
 use crate::config::{self, ConfigErrors};
 
 /// Say all that is wrong with a configuration.
@@ -34,7 +35,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     if !args.no_plugins {
         let mut plugins = Plugins::new(sandbox_for_tools(&super::user_cache())?, &config.plugin_dirs);
-        let chains = config.logstores.iter().map(|logstore| plugins.chain(logstore));
+        let chains = config.logstores.iter().map(|logstore| plugins.chain(logstore, &Budget::new(None)));
         let problems: Vec<_> = chains.filter_map(|chain| chain.err()).flatten().collect();
         if !problems.is_empty() {
             return Err(ConfigErrors::new(&*file, problems).into());

@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 
 use super::Usage;
 use crate::agent::{Plugins, sandbox_for_tools};
+use crate::budget::Budget;
 use crate::config::PluginRef;
 use crate::event::{Batch, CONTENT, Field, Kind, Tally};
-use crate::sandbox::{Chain, Held, Limits};
+use crate::sandbox::{Chain, Held, Limits, OnFault};
 use crate::sink::{Buffer, Encoder};
 use crate::source::CHUNK;
 use crate::source::framing::{Input, LongEvent, Map, Memory, lines};
@@ -77,10 +78,10 @@ impl Pipe {
             };
             let is_path = name.contains('/') || name.ends_with(".wasm");
             let reference = if is_path { PluginRef::Path(name.into()) } else { PluginRef::Name(name.clone()) };
-            stages.push(plugins.stage(&reference, &settings, Limits::default())?);
+            stages.push(plugins.stage(&reference, &settings, Limits::default(), &Budget::new(None))?);
         }
         Ok(Pipe {
-            chain: Chain::new(stages),
+            chain: Chain::new(stages, OnFault::Raw),
             held: Held::default(),
             tally: Tally::default(),
             encoder: Encoder::ndjson(),
@@ -111,7 +112,7 @@ impl Pipe {
 
             self.read += batch.len() as u64;
             let batch = self.chain.process(batch, &mut self.held, ended);
-            let tallied = self.tally.count(&batch, self.held.first().unwrap_or(self.read));
+            let tallied = self.tally.count(&batch, self.held.first().unwrap_or(self.read), &[]);
             self.dropped += tallied.dropped;
             self.failed += tallied.kept_raw;
             out.clear();

@@ -1,6 +1,5 @@
 //! `weir run`: the agent.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -33,7 +32,7 @@ pub struct Args {
     /// A group that this agent belongs to: it runs the logstores of its groups, and those of no group
     #[arg(long, value_name = "NAME", env = "WEIR_MACHINE_GROUP", value_delimiter = ',')]
     machine_group: Vec<String>,
-    /// At the end, write the accounts of each logstore to this file, as JSON
+    /// At the end, write the accounts of each logstore, plugin and project to this file, as JSON
     #[arg(long, value_name = "FILE")]
     summary: Option<PathBuf>,
 }
@@ -62,18 +61,18 @@ pub fn run(args: &Args) -> Result<()> {
     for problem in &agent.problems {
         tracing::error!("this logstore is not read: {}", problem.in_file(&file));
     }
-    tracing::info!(logstores = agent.accounts.len(), workers = config.workers, "running");
+    tracing::info!(logstores = agent.books.logstores.len(), workers = config.workers, "running");
 
-    if agent.accounts.is_empty() {
+    if agent.books.logstores.is_empty() {
         tracing::warn!("no logstore of this configuration is for this agent's machine groups");
     }
     told.wait(&agent, args.until_idle);
     let is_lost = agent.has_lost_a_sink();
-    let (accounts, problems) = (agent.accounts.clone(), agent.problems.clone());
+    let (books, problems) = (agent.books.clone(), agent.problems.clone());
     agent.stop(if is_lost { Duration::ZERO } else { GRACE })?;
-    let mut summary = BTreeMap::new();
-    for (name, accounts) in &accounts {
-        let counts = accounts.summary();
+    let summary = books.summary();
+    for (name, logstore) in &summary.logstores {
+        let counts = &logstore.counts;
         tracing::info!(
             "{name}: read {}, delivered {} ({} of them raw), dropped by plugins {}, in flight {}, faults of plugins {}",
             counts["read"],
@@ -83,7 +82,6 @@ pub fn run(args: &Args) -> Result<()> {
             counts["in_flight"],
             counts["faults"]
         );
-        summary.insert(name, counts);
     }
     if let Some(mut file) = summary_file {
         file.set_len(0)
@@ -169,7 +167,8 @@ impl Told {
     /// Waits until all lanes are done, a sink is gone, or for a signal, which has the lanes drained.
     fn wait(&self, agent: &Agent, until_idle: bool) {
         // An agent that follows may have no lane at all, and waits for a signal all the same.
-        let goes_on = || !agent.has_lost_a_sink() && (!agent.is_done() || agent.accounts.is_empty() && !until_idle);
+        let goes_on =
+            || !agent.has_lost_a_sink() && (!agent.is_done() || agent.books.logstores.is_empty() && !until_idle);
         // Looking is cheap, and whatever ends the agent needs no way to tell.
         let pause = Duration::from_millis(if until_idle { 10 } else { 500 });
         while goes_on() {

@@ -6,6 +6,7 @@
 mod merge;
 mod tally;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use merge::{Aside, merge};
@@ -99,6 +100,14 @@ impl Batch {
         self.rows.is_empty()
     }
 
+    /// Bytes of memory that it has, about.
+    pub fn bytes(&self) -> usize {
+        self.arena.capacity()
+            + 4 * (self.rows.capacity() + self.cells.capacity())
+            + 8 * self.times.capacity()
+            + size_of::<Origin>() * self.origins.capacity()
+    }
+
     /// The numbers of the event's cells.
     #[inline]
     pub fn event(&self, index: usize) -> &[u32] {
@@ -107,7 +116,7 @@ impl Batch {
 
     /// Where the event's cells lie in [`Batch::cells`].
     #[inline]
-    pub fn row(&self, index: usize) -> std::ops::Range<usize> {
+    pub fn row(&self, index: usize) -> Range<usize> {
         let start = if index == 0 { 0 } else { self.rows[index - 1] as usize };
         start * CELL..self.rows[index] as usize * CELL
     }
@@ -166,20 +175,62 @@ impl Batch {
 
     /// Copies the last `count` events, marks and all, with only the bytes that they need.
     pub fn tail(&self, count: usize) -> Batch {
-        let mut tail = Batch { tags: self.tags.clone(), ..Batch::default() };
-        let first = self.len() - count;
-        for i in first..self.len() {
+        self.part(self.len() - count..self.len())
+    }
+
+    /// Copies some of the events, marks and all, with only the bytes that they need.
+    pub fn part(&self, events: Range<usize>) -> Batch {
+        let mut part = Batch { tags: self.tags.clone(), ..Batch::default() };
+        for i in events.clone() {
             for cell in self.event(i).chunks_exact(CELL) {
-                let field = tail.field(&self.fields[cell[0] as usize]);
-                let start = tail.arena.len() as u32;
-                tail.arena.extend_from_slice(&self.arena[cell[1] as usize..cell[2] as usize]);
-                tail.cells.extend_from_slice(&[field, start, tail.arena.len() as u32]);
+                let field = part.field(&self.fields[cell[0] as usize]);
+                let start = part.arena.len() as u32;
+                part.arena.extend_from_slice(&self.arena[cell[1] as usize..cell[2] as usize]);
+                part.cells.extend_from_slice(&[field, start, part.arena.len() as u32]);
             }
-            tail.end_row(self.time(i), self.origin(i));
+            part.end_row(self.time(i), self.origin(i));
         }
-        let marks = self.marks.iter().filter(|mark| mark.event as usize >= first);
-        tail.marks = marks.map(|mark| Mark { event: mark.event - first as u32, reason: mark.reason.clone() }).collect();
-        tail
+        let first = self.marks.partition_point(|mark| (mark.event as usize) < events.start);
+        let marks = self.marks[first..].iter().take_while(|mark| (mark.event as usize) < events.end);
+        let moved = |mark: &Mark| Mark { event: mark.event - events.start as u32, reason: mark.reason.clone() };
+        part.marks = marks.map(moved).collect();
+        part
+    }
+
+    /// Adds copies of all events of `other` after those of this batch.
+    pub fn append(&mut self, other: &Batch) {
+        // Those that are here get the origins that they have by their numbers.
+        if self.origins.len() < self.len() {
+            self.origins = (0..self.len()).map(|i| self.origin(i)).collect();
+        }
+        let moved = self.arena.len() as u32;
+        self.arena.extend_from_slice(&other.arena);
+        (0..other.len()).for_each(|i| self.push(other, i, moved));
+    }
+
+    /// Marks all events that are not marked yet.
+    pub fn mark_all(&mut self, reason: &Arc<str>) {
+        let mut old = std::mem::take(&mut self.marks).into_iter().peekable();
+        let mark = |event| match old.next_if(|mark| mark.event == event) {
+            Some(mark) => mark,
+            None => Mark { event, reason: reason.clone() },
+        };
+        self.marks = (0..self.rows.len() as u32).map(mark).collect();
+    }
+
+    /// Leaves only the events that are marked, and gives the origins of the others.
+    pub fn keep_marked(&mut self) -> Vec<Origin> {
+        let mut kept = Batch { tags: self.tags.clone(), arena: std::mem::take(&mut self.arena), ..Batch::default() };
+        let mut others = Vec::new();
+        let mut marks = self.marks.iter().map(|mark| mark.event as usize).peekable();
+        for event in 0..self.len() {
+            match marks.next_if_eq(&event) {
+                Some(_) => kept.push(self, event, 0),
+                None => others.push(self.origin(event)),
+            }
+        }
+        *self = kept;
+        others
     }
 
     /// The events that are not marked, with the arena, and where each stands in this batch.
@@ -302,6 +353,39 @@ mod tests {
         assert_eq!(text(&next), ["content=b", "content=c", "content=d"]);
         assert_eq!(next.times, [UNKNOWN_TIME, UNKNOWN_TIME, 7]);
         assert_eq!([next.origin(0).first, next.origin(1).first, next.origin(2).first], [6, 7, 8]);
+    }
+
+    #[test]
+    fn parts_of_a_batch_make_the_batch_again() {
+        let mut batch = raw(&["a", "b", "c", "d"], 5);
+        batch.times = vec![1, UNKNOWN_TIME, 3, 4];
+        batch.marks = [1, 3].map(|event| Mark { event, reason: "no".into() }).into();
+        let mut again = batch.part(0..1);
+        again.append(&batch.part(1..3));
+        again.append(&batch.part(3..4));
+        assert_eq!(text(&again), text(&batch));
+        assert_eq!(again.times, batch.times);
+        assert!((0..4).all(|i| again.origin(i) == batch.origin(i)));
+    }
+
+    #[test]
+    fn events_are_appended_to_those_that_have_only_numbers() {
+        let mut batch = raw(&["a", "b"], 5);
+        batch.append(&raw(&["c"], 9));
+        assert_eq!((0..3).map(|i| batch.origin(i).first).collect::<Vec<_>>(), [5, 6, 9]);
+        assert_eq!(text(&batch), ["content=a", "content=b", "content=c"]);
+    }
+
+    #[test]
+    fn what_is_not_marked_is_marked_or_left_out() {
+        let mut batch = raw(&["a", "b", "c"], 5);
+        batch.marks = vec![Mark { event: 1, reason: "no".into() }];
+        let mut rest = batch.clone();
+        batch.mark_all(&"late".into());
+        assert_eq!(text(&batch), ["content=a !late", "content=b !no", "content=c !late"]);
+        let out = rest.keep_marked();
+        assert_eq!(text(&rest), ["content=b !no"]);
+        assert_eq!(out, [Origin { first: 5, end: 6 }, Origin { first: 7, end: 8 }]);
     }
 
     #[test]

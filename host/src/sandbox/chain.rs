@@ -1,22 +1,33 @@
 //! The plugins of a logstore, in order: a batch in, a batch out, and every event accounted for.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use super::passage::{Passage, Step};
+use super::stage::Stage;
+use crate::clock::thread_cpu;
+use crate::event::Batch;
 
-use super::Plugin;
-use super::api::v0_1::{self, Output};
-use super::guest::cut;
-use super::instance::{Fault, Instance};
-use super::limits::Limits;
-use super::output::{self, Numbers, Violation};
-use crate::event::{Aside, Batch, Field, Origin, merge};
+/// CPU time after which a batch that needs more gives the worker back.
+const LONG: Duration = Duration::from_millis(5);
+
+/// What becomes of events on which a plugin faults: it traps, runs out of something, breaks the contract, or is
+/// suspended for that.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFault {
+    /// They go on as they came, marked.
+    #[default]
+    Raw,
+    /// They are left out, and counted.
+    Drop,
+    /// They wait, and all after them, until the plugin can do it.
+    Hold,
+}
 
 /// The plugins of a logstore, in order.
 #[derive(Default)]
 pub struct Chain {
     stages: Vec<Stage>,
+    on_fault: OnFault,
 }
 
 /// Events of one file that plugins hold back, one batch a stage.
@@ -35,12 +46,17 @@ impl Held {
     pub fn first(&self) -> Option<u64> {
         self.stages.iter().filter(|held| !held.is_empty()).map(|held| held.origin(0).first).min()
     }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.stages.iter().map(Batch::bytes).sum()
+    }
 }
 
 impl Chain {
     /// A chain of these stages.
-    pub fn new(stages: Vec<Stage>) -> Self {
-        Chain { stages }
+    pub fn new(stages: Vec<Stage>, on_fault: OnFault) -> Self {
+        Chain { stages, on_fault }
     }
 
     /// Whether there is no plugin.
@@ -53,302 +69,43 @@ impl Chain {
         &self.stages
     }
 
-    /// Sends a batch of one file through all plugins. `held` is that file's; `last` says that nothing follows.
-    pub fn process(&mut self, mut batch: Batch, held: &mut Held, last: bool) -> Batch {
+    /// Sends a batch of one file on through the plugins, until it is through, has taken long, or must wait. `held` is
+    /// that file's.
+    pub fn advance(&mut self, passage: &mut Passage, held: &mut Held, now: Instant) -> Step {
         held.stages.resize_with(self.stages.len(), Batch::default);
-        for (stage, held) in self.stages.iter_mut().zip(&mut held.stages) {
-            if !held.is_empty() {
-                batch.prepend(&std::mem::take(held));
+        let begun = thread_cpu();
+        loop {
+            let number = passage.stage();
+            let Some(stage) = self.stages.get_mut(number) else { return Step::Done };
+            if let Some(stop) = passage.advance(stage, &mut held.stages[number], self.on_fault, now) {
+                return stop;
             }
-            if !batch.is_empty() {
-                batch = stage.process(batch, held, last);
+            if passage.stage() < self.stages.len() && thread_cpu() - begun > LONG {
+                return Step::Pause;
             }
         }
-        batch
+    }
+
+    /// Sends a batch of one file through all plugins at once. `last` says that nothing follows. What may wait, waits
+    /// here, so that this is for tools.
+    pub fn process(&mut self, batch: Batch, held: &mut Held, last: bool) -> Batch {
+        let mut passage = Passage::new(batch, last);
+        loop {
+            match self.advance(&mut passage, held, Instant::now()) {
+                Step::Done => return passage.into_made().0,
+                Step::Wait(until) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
+                Step::Pause | Step::Short => {}
+            }
+        }
+    }
+
+    /// Bytes of linear memory that its instances have.
+    pub fn memory(&self) -> usize {
+        self.stages.iter().map(Stage::memory).sum()
     }
 
     /// Lets the instances go; they are made again when they are needed.
     pub fn rest(&mut self) {
-        self.stages.iter_mut().for_each(|stage| stage.instance = None);
+        self.stages.iter_mut().for_each(Stage::rest);
     }
-}
-
-/// A plugin with its settings in one logstore.
-pub struct Stage {
-    plugin: Arc<Plugin>,
-    settings: String,
-    limits: Limits,
-    instance: Option<Instance>,
-    /// The fields of the last output, whose names need not be made again.
-    fields: Vec<Field>,
-    /// What it has done.
-    pub stats: Stats,
-}
-
-/// What a stage has done.
-#[derive(Clone, Debug, Default)]
-pub struct Stats {
-    /// Events that it was given.
-    pub events: u64,
-    /// Bytes that it was given.
-    pub bytes: u64,
-    /// Fuel that it used.
-    pub fuel: u64,
-    /// CPU time of its calls, with the copying in and out.
-    pub cpu: Duration,
-    /// Calls that gave nothing that can be used.
-    pub faults: u64,
-    /// The last of these.
-    pub last_fault: Option<String>,
-    /// Instances that were made.
-    pub instances: u64,
-    /// The most bytes of linear memory that an instance had.
-    pub peak_memory: usize,
-    /// The plugin's own counters.
-    pub counters: std::collections::BTreeMap<String, u64>,
-}
-
-impl Stage {
-    /// Makes a first instance, so that settings which the plugin refuses are known at once.
-    pub fn new(plugin: Arc<Plugin>, settings: &str, limits: Limits) -> Result<Self> {
-        let mut stage = Stage {
-            plugin,
-            settings: settings.to_owned(),
-            limits,
-            instance: None,
-            fields: Vec::new(),
-            stats: Stats::default(),
-        };
-        if let Err(error) = stage.instance() {
-            return Err(error).with_context(|| format!("plugin {}", stage.plugin.name()));
-        }
-        Ok(stage)
-    }
-
-    /// The plugin.
-    pub fn plugin(&self) -> &Plugin {
-        &self.plugin
-    }
-
-    fn instance(&mut self) -> Result<&mut Instance> {
-        if self.instance.is_none() {
-            self.instance = Some(Instance::new(&self.plugin, &self.settings, &self.limits)?);
-            self.stats.instances += 1;
-        }
-        Ok(self.instance.as_mut().expect("it was just made"))
-    }
-
-    /// One batch through the plugin. Events that are marked already pass by it, in their places.
-    fn process(&mut self, mut batch: Batch, held: &mut Batch, last: bool) -> Batch {
-        if batch.marks.is_empty() {
-            let Made { batch: made, asides, places } = self.transform(&mut batch, held, last);
-            return match asides.is_empty() {
-                true => made,
-                false => merge(&batch, made, &places.unwrap_or_else(|| (0..batch.len() as u32).collect()), &asides),
-            };
-        }
-        let (mut open, open_places) = batch.take_unmarked();
-        let Made { batch: mut made, mut asides, places } = self.transform(&mut open, held, last);
-        if !held.is_empty() {
-            // Marked events do not overtake those that are held: they wait with them.
-            let first = open_places[open_places.len() - held.len()];
-            batch.arena = std::mem::take(&mut made.arena);
-            *held = batch.tail(batch.len() - first as usize);
-            made.arena = std::mem::take(&mut batch.arena);
-            batch.marks.retain(|mark| mark.event < first);
-        }
-        asides.iter_mut().for_each(|aside| aside.event = open_places[aside.event as usize]);
-        asides.extend(batch.marks.iter().map(|mark| Aside { event: mark.event, reason: mark.reason.clone() }));
-        asides.sort_by_key(|aside| aside.event);
-        let places = match places {
-            Some(places) => places.iter().map(|place| open_places[*place as usize]).collect(),
-            None => open_places,
-        };
-        merge(&batch, made, &places, &asides)
-    }
-
-    /// What the plugin makes of events of which none is marked. The arena goes from `batch` into what is made.
-    fn transform(&mut self, batch: &mut Batch, held: &mut Batch, last: bool) -> Made {
-        if batch.is_empty() {
-            return Made { batch: std::mem::take(batch), asides: Vec::new(), places: None };
-        }
-        match self.call(batch, last) {
-            Ok(output) => {
-                let asides = self.set_aside(&output, batch, last, held);
-                let places = (!output.origins.is_empty() || !output.failed.is_empty()).then(|| places(&output, batch));
-                Made { batch: self.adopt(output, batch, places.as_deref()), asides, places }
-            }
-            Err(fault) => {
-                let reason: Arc<str> = self.reason(&fault.to_string()).into();
-                let asides = (0..batch.len() as u32).map(|event| Aside { event, reason: reason.clone() }).collect();
-                let arena = std::mem::take(&mut batch.arena);
-                let nothing = Batch { tags: batch.tags.clone(), arena, ..Batch::default() };
-                Made { batch: nothing, asides, places: Some(Vec::new()) }
-            }
-        }
-    }
-
-    /// Calls the plugin and checks what it returns. After a fault its instance is gone.
-    fn call(&mut self, batch: &Batch, last: bool) -> Result<Output, Fault> {
-        let limits = self.limits;
-        self.stats.events += batch.len() as u64;
-        self.stats.bytes += batch.arena.len() as u64;
-        let begun = crate::clock::thread_cpu();
-        let called = match self.instance() {
-            Ok(instance) => {
-                let called = instance.process(batch, last);
-                let (memory, bloated, counters) = (instance.memory(), instance.is_bloated(), instance.take_counters());
-                self.stats.peak_memory = self.stats.peak_memory.max(memory);
-                self.stats.fuel += called.fuel;
-                for (name, amount) in counters {
-                    *self.stats.counters.entry(name).or_default() += amount;
-                }
-                if bloated {
-                    self.instance = None;
-                }
-                called.result.and_then(|output| {
-                    check(&output, batch, &limits).map_err(Fault::Lied)?;
-                    Ok(output)
-                })
-            }
-            Err(error) => Err(Fault::Trapped { what: format!("no new instance: {error:#}"), stack: Vec::new() }),
-        };
-        self.stats.cpu += crate::clock::thread_cpu() - begun;
-        if let Err(fault) = &called {
-            self.instance = None;
-            self.stats.faults += 1;
-            self.stats.last_fault = Some(fault.to_string());
-        }
-        called
-    }
-
-    fn reason(&self, what: &str) -> String {
-        format!("{}: {}", self.plugin.name(), cut(what, self.limits.reason))
-    }
-
-    /// Keeps what is held for the next batch, and lists the events that failed, in order.
-    fn set_aside(&self, output: &Output, batch: &Batch, last: bool, held: &mut Batch) -> Vec<Aside> {
-        let reasons: Vec<Arc<str>> = output.reasons.iter().map(|r| self.reason(r).into()).collect();
-        let pairs = output.failed.chunks_exact(2);
-        let mut failed: Vec<_> =
-            pairs.map(|pair| Aside { event: pair[0], reason: reasons[pair[1] as usize].clone() }).collect();
-        let count = output.held as usize;
-        if count > 0 {
-            let waiting = batch.tail(count);
-            let refusal = if last {
-                Some("held, but nothing follows".to_owned())
-            } else if waiting.arena.len() > self.limits.held_bytes {
-                Some(format!("held more than {} bytes", self.limits.held_bytes))
-            } else {
-                *held = waiting;
-                None
-            };
-            if let Some(refusal) = refusal {
-                let reason: Arc<str> = self.reason(&refusal).into();
-                let events = (batch.len() - count) as u32..batch.len() as u32;
-                failed.extend(events.map(|event| Aside { event, reason: reason.clone() }));
-            }
-        }
-        failed
-    }
-
-    /// The output as a batch whose arena is the input's with what was made behind it. `places` says which input
-    /// event each came from; without it, all are one to one.
-    fn adopt(&mut self, output: Output, input: &mut Batch, places: Option<&[u32]>) -> Batch {
-        self.remember_fields(&output.fields);
-        let events = output.rows.len();
-        let mut arena = std::mem::take(&mut input.arena);
-        arena.extend_from_slice(&output.made);
-        let times = match places {
-            _ if !output.times.is_empty() => output.times,
-            _ if input.times.is_empty() => Vec::new(),
-            Some(places) => places.iter().map(|place| input.time(*place as usize)).collect(),
-            None => input.times[..events].to_vec(),
-        };
-        let origins = match places {
-            _ if !output.origins.is_empty() => {
-                let compose = |pair: &[u32]| Origin {
-                    first: input.origin(pair[0] as usize).first,
-                    end: input.origin(pair[1] as usize - 1).end,
-                };
-                output.origins.chunks_exact(2).map(compose).collect()
-            }
-            Some(places) => places.iter().map(|place| input.origin(*place as usize)).collect(),
-            None if input.origins.is_empty() => Vec::new(),
-            None => input.origins[..events].to_vec(),
-        };
-        Batch {
-            tags: input.tags.clone(),
-            arena,
-            fields: self.fields.clone(),
-            rows: output.rows,
-            cells: output.cells,
-            times,
-            origins,
-            first: input.first,
-            marks: Vec::new(),
-        }
-    }
-
-    /// Plugins name the same fields batch after batch: their names are made once.
-    fn remember_fields(&mut self, fields: &[v0_1::OutputField]) {
-        let is_same =
-            |(old, new): (&Field, &v0_1::OutputField)| *old.name == *new.name && old.kind == v0_1::to_kind(new.kind);
-        if self.fields.len() != fields.len() || !self.fields.iter().zip(fields).all(is_same) {
-            let field = |f: &v0_1::OutputField| Field { name: f.name.as_str().into(), kind: v0_1::to_kind(f.kind) };
-            self.fields = fields.iter().map(field).collect();
-        }
-    }
-}
-
-/// What a plugin made of a batch.
-struct Made {
-    /// Its events, in an arena that continues the input's.
-    batch: Batch,
-    /// The input's events that go on unchanged, in order.
-    asides: Vec<Aside>,
-    /// For each event made, the first input event that it came from; none where all are one to one.
-    places: Option<Vec<u32>>,
-}
-
-/// For each output event, the first input event that it came from.
-fn places(output: &Output, input: &Batch) -> Vec<u32> {
-    if !output.origins.is_empty() {
-        return output.origins.chunks_exact(2).map(|pair| pair[0]).collect();
-    }
-    let mut failed = output.failed.chunks_exact(2).map(|pair| pair[0]).peekable();
-    let open = input.len() as u32 - output.held;
-    let kept = (0..open).filter(|event| failed.next_if_eq(event).is_none());
-    kept.take(output.rows.len()).collect()
-}
-
-fn check(output: &Output, batch: &Batch, limits: &Limits) -> Result<(), Violation> {
-    if output.fields.len() > limits.fields {
-        return Err(Violation(format!("{} fields, and {} are allowed", output.fields.len(), limits.fields)));
-    }
-    for field in &output.fields {
-        let name = &field.name;
-        if name.is_empty() || name.len() > limits.field_name || name.starts_with("__") {
-            return Err(Violation(format!(
-                "the field name {:?} is empty, longer than {} bytes, or begins with `__`",
-                cut(name, 64),
-                limits.field_name
-            )));
-        }
-    }
-    output::check(&Numbers {
-        inputs: batch.len(),
-        data: batch.arena.len(),
-        made: output.made.len(),
-        fields: output.fields.len(),
-        reasons: output.reasons.len(),
-        rows: &output.rows,
-        cells: &output.cells,
-        times: &output.times,
-        origins: &output.origins,
-        failed: &output.failed,
-        held: output.held,
-        // An event may be larger than what is usual.
-        most_bytes: limits.output_bytes.max(2 * batch.arena.len()),
-    })
 }

@@ -5,11 +5,19 @@ use wasmtime::{Config, Engine, OptLevel};
 
 /// The one configuration of the engine: compiled code is only valid for the same one.
 pub fn engine() -> Result<Engine> {
+    Ok(Engine::new(config().consume_fuel(true))?)
+}
+
+/// The same without fuel: to measure what that costs.
+pub fn unmetered() -> Result<Engine> {
+    Ok(Engine::new(&config())?)
+}
+
+fn config() -> Config {
     let mut config = Config::new();
-    config.consume_fuel(true);
     config.cranelift_opt_level(OptLevel::Speed);
     config.wasm_relaxed_simd(false);
     config.wasm_memory64(false);
     config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
-    Ok(Engine::new(&config)?)
+    config
 }

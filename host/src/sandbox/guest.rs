@@ -1,11 +1,13 @@
 //! What a store knows of the plugin that runs in it: its limits, and what it has said, counted and grown to.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use wasmtime::ResourceLimiter;
 
 use super::limits::Limits;
+use crate::budget::{Budget, Share};
 
 /// What a store holds of the guest: its limits, and what it has said and counted.
 pub struct Guest {
@@ -13,31 +15,72 @@ pub struct Guest {
     limits: Limits,
     /// Bytes of linear memory, over all memories.
     pub(super) memory: usize,
-    /// Whether it wanted more than it may have.
-    pub(super) refused_memory: bool,
+    /// The project's memory that it has.
+    share: Share,
+    /// Who refused it memory, if somebody did.
+    pub(super) refused: Option<Refusal>,
     /// The plugin's own counters, until they are taken.
     pub(super) counters: BTreeMap<String, u64>,
     /// The last line that it logged as an error: a panic's message.
     pub(super) last_error: Option<String>,
-    /// Log lines that may be passed on now, and since when they have been saved up.
+    log_rate: LogRate,
+}
+
+/// Who refused memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The plugin's own limit.
+    Limit,
+    /// The project has no more.
+    Project,
+}
+
+/// How many log lines a plugin may write in one logstore, whatever becomes of its instances.
+#[derive(Clone)]
+pub struct LogRate(Arc<Mutex<Saved>>);
+
+/// Log lines that may be passed on now, and since when they have been saved up.
+struct Saved {
     lines: f64,
+    rate: f64,
     since: Instant,
     unsaid: u64,
 }
 
+impl LogRate {
+    /// Twice what may be written in a second is saved up.
+    pub fn new(limits: &Limits) -> Self {
+        let rate = f64::from(limits.log_lines_per_second);
+        LogRate(Arc::new(Mutex::new(Saved { lines: 2.0 * rate, rate, since: Instant::now(), unsaid: 0 })))
+    }
+
+    /// If a line may be written now, how many before it were not.
+    fn take(&self) -> Option<u64> {
+        let mut saved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        saved.lines = (saved.lines + saved.rate * (now - saved.since).as_secs_f64()).min(2.0 * saved.rate);
+        saved.since = now;
+        if saved.lines < 1.0 {
+            saved.unsaid += 1;
+            return None;
+        }
+        saved.lines -= 1.0;
+        Some(std::mem::take(&mut saved.unsaid))
+    }
+}
+
 impl Guest {
     /// A plugin that has done nothing yet.
-    pub(super) fn new(name: &str, limits: &Limits) -> Self {
+    pub(super) fn new(name: &str, limits: &Limits, budget: &Arc<Budget>, log_rate: &LogRate) -> Self {
         Guest {
             name: name.to_owned(),
             limits: *limits,
             memory: 0,
-            refused_memory: false,
+            share: Share::new(budget),
+            refused: None,
             counters: BTreeMap::new(),
             last_error: None,
-            lines: f64::from(limits.log_lines_per_second),
-            since: Instant::now(),
-            unsaid: 0,
+            log_rate: log_rate.clone(),
         }
     }
 
@@ -47,16 +90,8 @@ impl Guest {
         if level == tracing::Level::ERROR {
             self.last_error = Some(message.clone());
         }
-        let rate = f64::from(self.limits.log_lines_per_second);
-        let now = Instant::now();
-        self.lines = (self.lines + rate * (now - self.since).as_secs_f64()).min(2.0 * rate);
-        self.since = now;
-        if self.lines < 1.0 {
-            self.unsaid += 1;
-            return;
-        }
-        self.lines -= 1.0;
-        let (plugin, unsaid) = (&self.name, std::mem::take(&mut self.unsaid));
+        let Some(unsaid) = self.log_rate.take() else { return };
+        let plugin = &self.name;
         match level {
             tracing::Level::ERROR => tracing::error!(target: "plugin", plugin, unsaid, "{message}"),
             tracing::Level::WARN => tracing::warn!(target: "plugin", plugin, unsaid, "{message}"),
@@ -79,13 +114,17 @@ impl Guest {
 impl ResourceLimiter for Guest {
     fn memory_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
         // Growth of any memory counts into one sum, so that many small memories are no way around.
-        let sum = self.memory + (desired - current);
-        let fits = sum <= self.limits.memory;
-        self.refused_memory |= !fits;
-        if fits {
+        let growth = desired - current;
+        let sum = self.memory.saturating_add(growth);
+        if sum > self.limits.memory {
+            self.refused = Some(Refusal::Limit);
+        } else if !self.share.try_grow(growth) {
+            self.refused = Some(Refusal::Project);
+        } else {
             self.memory = sum;
+            return Ok(true);
         }
-        Ok(fits)
+        Ok(false)
     }
 
     fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {

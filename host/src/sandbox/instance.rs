@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use anyhow::Result;
 use wasmtime::{Store, Trap, WasmBacktrace};
 
 use super::api::v0_1;
-use super::guest::{Guest, harmless};
+use super::guest::{Guest, LogRate, Refusal, harmless};
 use super::limits::{Limits, RECYCLE_PERCENT};
 use super::{Plugin, output::Violation};
+use crate::budget::Budget;
 use crate::event::Batch;
 
 /// An instance, configured.
@@ -17,15 +19,19 @@ pub struct Instance {
     store: Store<Guest>,
     bound: v0_1::Bound,
     limits: Limits,
+    is_metered: bool,
 }
 
 /// What a call gave, and what it cost.
-pub struct Called<T> {
+pub struct Called<T, E = Fault> {
     /// What came back.
-    pub result: Result<T, Fault>,
+    pub result: Result<T, E>,
     /// Fuel used.
     pub fuel: u64,
 }
+
+/// Callers that are named in an error.
+const STACK: usize = 4;
 
 /// Why a call gave nothing that can be used.
 #[derive(Debug)]
@@ -40,6 +46,10 @@ pub enum Fault {
         /// Bytes that it may have.
         limit: usize,
     },
+    /// It wanted memory that its project has not: not its own fault, unless nobody else has it.
+    NoMemory,
+    /// No instance of it could be made.
+    NotStarted(String),
     /// It trapped.
     Trapped {
         /// wasmtime's word for it, or the guest's own if it panicked.
@@ -58,11 +68,16 @@ impl fmt::Display for Fault {
             Fault::OutOfMemory { limit } => write!(f, "out of memory: it may have {limit} bytes"),
             Fault::Trapped { what, stack } => {
                 write!(f, "trapped: {what}")?;
-                match stack.first() {
-                    Some(place) => write!(f, " in {place}"),
+                match stack.split_first() {
+                    Some((place, [])) => write!(f, " in {place}"),
+                    Some((place, callers)) => {
+                        write!(f, " in {place}, called by {}", callers[..callers.len().min(STACK)].join(", "))
+                    }
                     None => Ok(()),
                 }
             }
+            Fault::NoMemory => f.write_str("out of memory: its project has no more"),
+            Fault::NotStarted(why) => write!(f, "no instance: {why}"),
             Fault::Lied(violation) => violation.fmt(f),
         }
     }
@@ -70,28 +85,40 @@ impl fmt::Display for Fault {
 
 impl Instance {
     /// Makes an instance and gives it its settings. The error is for the settings' author.
-    pub fn new(plugin: &Plugin, settings: &str, limits: &Limits) -> Result<Self> {
-        let mut store = Store::new(&plugin.engine, Guest::new(plugin.name(), limits));
+    pub fn new(
+        plugin: &Plugin,
+        settings: &str,
+        limits: &Limits,
+        budget: &Arc<Budget>,
+        log_rate: &LogRate,
+    ) -> Called<Self, anyhow::Error> {
+        let mut store = Store::new(&plugin.engine, Guest::new(plugin.name(), limits, budget, log_rate));
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.output_bytes);
-        store.set_fuel(limits.configure_fuel)?;
-        let bound = plugin.ready.instantiate(&mut store);
-        let bound = bound.map_err(|e| store_fault(&store, e, limits.configure_fuel, limits))?;
-        match v0_1::configure(&mut store, &bound, settings) {
-            Ok(Ok(())) => Ok(Instance { store, bound, limits: *limits }),
-            Ok(Err(refusal)) => Err(SettingsRefused(harmless(&refusal, 4 * limits.log_line)).into()),
-            Err(error) => Err(store_fault(&store, error, limits.configure_fuel, limits).into()),
-        }
+        let given = limits.configure_fuel;
+        let made = plugin.fuel(&mut store, given).and_then(|()| {
+            let bound = plugin.ready.instantiate(&mut store)?;
+            Ok((v0_1::configure(&mut store, &bound, settings)?, bound))
+        });
+        let fuel = given - store.get_fuel().unwrap_or(given);
+        let result = match made {
+            Ok((Ok(()), bound)) => Ok(Instance { store, bound, limits: *limits, is_metered: plugin.is_metered }),
+            Ok((Err(refusal), _)) => Err(SettingsRefused(harmless(&refusal, 4 * limits.log_line)).into()),
+            Err(error) => Err(store_fault(&store, error, given, limits).into()),
+        };
+        Called { result, fuel }
     }
 
     /// Gives it a batch. After a fault the instance is of no use.
     pub fn process(&mut self, batch: &Batch, last: bool) -> Called<v0_1::Output> {
         let given = self.limits.fuel(batch.arena.len(), batch.len());
-        if let Err(error) = self.store.set_fuel(given) {
+        if self.is_metered
+            && let Err(error) = self.store.set_fuel(given)
+        {
             return Called { result: Err(store_fault(&self.store, error, given, &self.limits)), fuel: 0 };
         }
         let result = v0_1::process(&mut self.store, &self.bound, batch, last);
-        let fuel = given - self.store.get_fuel().unwrap_or(0);
+        let fuel = given - self.store.get_fuel().unwrap_or(given);
         Called { result: result.map_err(|e| store_fault(&self.store, e, given, &self.limits)), fuel }
     }
 
@@ -120,8 +147,10 @@ impl std::error::Error for Fault {}
 
 fn store_fault(store: &Store<Guest>, error: wasmtime::Error, fuel: u64, limits: &Limits) -> Fault {
     let guest = store.data();
-    if guest.refused_memory {
-        return Fault::OutOfMemory { limit: limits.memory };
+    match guest.refused {
+        Some(Refusal::Limit) => return Fault::OutOfMemory { limit: limits.memory },
+        Some(Refusal::Project) => return Fault::NoMemory,
+        None => {}
     }
     let trap = error.downcast_ref::<Trap>().copied();
     if trap == Some(Trap::OutOfFuel) {

@@ -3,11 +3,12 @@
 //! ```text
 //! a file ── admission ──> compile (child process, private cache) ──> Plugin      once per plugin
 //! Plugin + settings + limits ──────────────────────────────────────> Instance    once per logstore, and after a fault
-//! Batch ── api::v0_1 ──> Instance ── api::v0_1 ──> output::check ──> Batch       once per turn: see chain
+//! Batch ── api::v0_1 ──> Instance ── api::v0_1 ──> output::check ──> Batch       once per turn: see stage
 //! ```
 //!
 //! What a plugin returns is believed only after [`output::check`]. A trap or a lie costs the plugin its
-//! instance and nobody an event: the chain ships the events as they came, marked.
+//! instance and nobody an event: the batch is halved until the event that does it is alone (see [`passage`]), and a
+//! plugin that fails too often is suspended (see `trust`).
 
 pub mod admission;
 pub mod api;
@@ -18,34 +19,49 @@ pub mod guest;
 pub mod instance;
 pub mod limits;
 pub mod output;
+pub mod passage;
+pub mod stage;
+pub mod trust;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use wasmtime::Engine;
+use wasmtime::{Engine, Store};
 
 use admission::Admitted;
 use api::v0_1;
 use compile::Compiler;
 
 pub use admission::Metadata;
-pub use chain::{Chain, Held, Stage};
+pub use chain::{Chain, Held, OnFault};
 pub use limits::{CompileLimits, Limits};
+pub use passage::{Passage, Step};
+pub use stage::Stage;
 
 /// The engine, the host functions, and the compiler with its cache.
 pub struct Sandbox {
     engine: Engine,
     linker: v0_1::HostLinker,
     compiler: Compiler,
+    is_metered: bool,
 }
 
 impl Sandbox {
     /// A sandbox whose plugins are metered.
     pub fn new(compiler: Compiler) -> Result<Self> {
-        let engine = engine::engine()?;
+        Self::on(engine::engine()?, compiler, true)
+    }
+
+    /// A sandbox without fuel, in which a plugin may run for ever and is believed: to measure what metering and checking
+    /// cost. Nothing that weir offers leads here.
+    pub fn unmetered(compiler: Compiler) -> Result<Self> {
+        Self::on(engine::unmetered()?, compiler, false)
+    }
+
+    fn on(engine: Engine, compiler: Compiler, is_metered: bool) -> Result<Self> {
         let linker = v0_1::linker(&engine)?;
-        Ok(Sandbox { engine, linker, compiler })
+        Ok(Sandbox { engine, linker, compiler, is_metered })
     }
 
     /// Admits, compiles and links the plugin in a file.
@@ -54,7 +70,14 @@ impl Sandbox {
         let describe = || format!("plugin {}", path.display());
         let component = self.compiler.compile(&self.engine, &bytes, &digest).with_context(describe)?;
         let ready = v0_1::link(&self.linker, &component).with_context(describe)?;
-        Ok(Arc::new(Plugin { metadata, path: path.to_owned(), digest, ready, engine: self.engine.clone() }))
+        Ok(Arc::new(Plugin {
+            metadata,
+            path: path.to_owned(),
+            digest,
+            ready,
+            engine: self.engine.clone(),
+            is_metered: self.is_metered,
+        }))
     }
 }
 
@@ -69,11 +92,16 @@ pub struct Plugin {
     /// Compiled, with its imports resolved.
     ready: v0_1::Ready,
     engine: Engine,
+    is_metered: bool,
 }
 
 impl Plugin {
     /// The name that its users know it by.
     pub fn name(&self) -> &str {
         &self.metadata.name
+    }
+
+    fn fuel(&self, store: &mut Store<guest::Guest>, amount: u64) -> wasmtime::Result<()> {
+        if self.is_metered { store.set_fuel(amount) } else { Ok(()) }
     }
 }

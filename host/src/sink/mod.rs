@@ -54,6 +54,11 @@ impl Buffer {
         self.len
     }
 
+    /// Bytes of memory that it has.
+    pub fn capacity(&self) -> usize {
+        self.room.capacity()
+    }
+
     /// Whether nothing was appended.
     pub fn is_empty(&self) -> bool {
         self.len == 0

@@ -37,6 +37,9 @@ pub struct Gzip {
     pub broken: Option<String>,
 }
 
+/// What a decoder takes: its window, and tables.
+const DECODER_BYTES: usize = 48 << 10;
+
 impl Default for Gzip {
     fn default() -> Self {
         Gzip {
@@ -52,6 +55,11 @@ impl Default for Gzip {
 }
 
 impl Gzip {
+    /// Bytes of memory that it has, about.
+    pub fn bytes(&self) -> usize {
+        DECODER_BYTES + self.input.capacity() + self.content.capacity()
+    }
+
     /// Bytes of the file that were read.
     pub fn fed(&self) -> u64 {
         self.fed

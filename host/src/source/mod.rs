@@ -14,6 +14,7 @@
 //! that are not found any more).
 
 mod begin;
+mod compare;
 mod copies;
 pub mod decode;
 pub mod discover;
@@ -120,12 +121,16 @@ pub struct Source {
     is_working: bool,
     /// How often something was waited for since anything was read.
     waits: usize,
+    /// Bytes of memory that readers have.
+    buffered: usize,
     /// What happened.
     pub counts: Counts,
 }
 
 struct Tracked {
     reader: Reader,
+    /// Its part of [`Source::buffered`].
+    buffered: usize,
     queued: bool,
     /// When it is in [`Source::timers`].
     timer: Option<Instant>,
@@ -226,6 +231,7 @@ impl Source {
             ended: VecDeque::new(),
             is_working: false,
             waits: 0,
+            buffered: 0,
             counts: Counts::default(),
         };
         source.scan(now, true);
@@ -286,6 +292,8 @@ impl Source {
             }
         }
         tracked.is_failing = false;
+        let buffered = tracked.reader.bytes();
+        self.buffered = self.buffered + buffered - std::mem::replace(&mut tracked.buffered, buffered);
         if let Some(broken) = tracked.reader.broken().filter(|_| !was_broken) {
             let path = &tracked.reader.name().path;
             tracing::error!(file = ?path, "cannot be decompressed further than {} bytes: {broken}", tracked.reader.offset());
@@ -344,6 +352,11 @@ impl Source {
         self.ended.pop_front()
     }
 
+    /// Bytes of memory that unfinished events have.
+    pub fn buffered(&self) -> usize {
+        self.buffered
+    }
+
     /// How many files are open.
     pub fn open_files(&self) -> usize {
         self.open
@@ -373,9 +386,7 @@ impl Source {
         // What is left is in the copy, if there is one.
         tracked.reader.finish(chunk, &self.settings.framing, now, !was_copied);
         count(&mut self.counts, chunk);
-        if !was_copied {
-            self.copies.remember(tracked.reader.key(), tracked.reader.position());
-        }
+        self.copies.remember(tracked.reader.key(), tracked.reader.position(), tracked.reader.former());
         self.ended.push_back(Ended { key: tracked.reader.key(), then: Then::Anew });
         tracked.reader.begin_anew(key);
         tracked.is_over = false;

@@ -106,6 +106,11 @@ impl Stream {
 }
 
 impl Streams {
+    /// Bytes of memory that it has, about.
+    pub fn bytes(&self) -> usize {
+        self.streams.iter().map(|stream| stream.line.bytes.capacity() + stream.event.bytes.capacity()).sum()
+    }
+
     pub fn resume(place: &Place) -> Self {
         let mut streams = Streams::default();
         for (stream, read) in streams.streams.iter_mut().zip(place.read) {

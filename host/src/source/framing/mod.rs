@@ -94,6 +94,11 @@ impl Memory {
         Memory { rest: place.rest, cut: None, streams: container::Streams::resume(place) }
     }
 
+    /// Bytes of memory that it has, about.
+    pub fn bytes(&self) -> usize {
+        self.streams.bytes()
+    }
+
     /// Where to go on if all events so far are settled; `end` is the file's offset after what was consumed.
     pub fn place(&self, end: u64) -> Place {
         self.streams.place(end, self.rest)

@@ -1,0 +1,193 @@
+//! A batch on its way through a chain, and the search for what is poisonous in it.
+//!
+//! A batch on which a plugin faults is halved, and the halves are tried in order, until the event that does it is
+//! alone. That one is set aside, and all others go on as they would have without it. What a search may cost is bounded:
+//! by the plugin's credit (see `trust`) and by fuel. When it is used up, the plugin is suspended, and what is left of
+//! the batch passes it by. Halves are copies, which only a search pays for.
+//!
+//! Each call of [`Passage::advance`] calls a plugin at most once, so that a search can be spread over many turns.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::chain::OnFault;
+use super::instance::Fault;
+use super::stage::Stage;
+use crate::event::{Batch, Origin};
+
+/// Fuel that a search may use, in calls with the whole batch: to find one event takes two of them, and many small ones.
+const SEARCH: u64 = 4;
+
+/// Small calls of a search, which cost the base of a call at least.
+const SMALL_CALLS: u64 = 20;
+
+/// Events that a plugin is tried with after it was suspended, so that one that has not changed costs little.
+const TRIAL: usize = 16;
+
+/// A project that has no memory left has so long to find some, before that is taken for a plugin's fault.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a batch does not go on now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is through.
+    Done,
+    /// It has taken long.
+    Pause,
+    /// It can't before that time.
+    Wait(Instant),
+    /// Its project has no memory left.
+    Short,
+}
+
+/// A batch on its way.
+pub struct Passage {
+    /// The number of the stage that it is at.
+    stage: usize,
+    /// What that stage has not seen yet, in order.
+    parts: VecDeque<Batch>,
+    /// What came out of it.
+    made: Option<Batch>,
+    is_last: bool,
+    /// Fuel of calls that failed at this stage, and the most that it may be.
+    spent: u64,
+    most: Option<u64>,
+    /// Whether a call went well at this stage.
+    went_well: bool,
+    short_since: Option<Instant>,
+    left_out: Vec<Origin>,
+    suspended: u64,
+}
+
+impl Passage {
+    /// A batch before the first stage. `is_last`: nothing follows in its file.
+    pub fn new(batch: Batch, is_last: bool) -> Self {
+        Passage {
+            stage: 0,
+            parts: [batch].into(),
+            made: None,
+            is_last,
+            spent: 0,
+            most: None,
+            went_well: false,
+            short_since: None,
+            left_out: Vec::new(),
+            suspended: 0,
+        }
+    }
+
+    /// The number of the stage that it is at.
+    pub fn stage(&self) -> usize {
+        self.stage
+    }
+
+    /// Events that passed by a plugin because it is suspended.
+    pub fn suspended(&self) -> u64 {
+        self.suspended
+    }
+
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().chain(&self.made).map(Batch::bytes).sum()
+    }
+
+    /// What came out of the last stage, and what was left out by `on_fault: drop`, in order.
+    pub fn into_made(mut self) -> (Batch, Vec<Origin>) {
+        self.left_out.sort_by_key(|origin| origin.first);
+        (self.parts.pop_front().unwrap_or_default(), self.left_out)
+    }
+
+    /// Gives a part of the batch to the stage that it is at, and says if it can't go on after that.
+    pub(super) fn advance(
+        &mut self,
+        stage: &mut Stage,
+        held: &mut Batch,
+        on_fault: OnFault,
+        now: Instant,
+    ) -> Option<Step> {
+        let mut part = self.parts.pop_front().unwrap_or_default();
+        if !held.is_empty() {
+            part.prepend(&std::mem::take(held));
+        }
+        if part.marks.len() == part.len() {
+            self.put(part);
+        } else if let Some((until, reason)) = stage.trust.suspended(now) {
+            if on_fault == OnFault::Hold {
+                self.parts.push_front(part);
+                return Some(Step::Wait(until));
+            }
+            let reason = stage.reason(reason);
+            self.suspended += (part.len() - part.marks.len()) as u64;
+            self.set_aside(part, &reason, on_fault);
+        } else {
+            if stage.trust.is_on_trial() && part.len() > TRIAL {
+                self.parts.push_front(part.part(TRIAL..part.len()));
+                part = part.part(0..TRIAL);
+            }
+            let fuel = stage.stats.fuel;
+            match stage.process(&mut part, held, self.is_last && self.parts.is_empty()) {
+                Ok(made) => {
+                    self.put(made);
+                    stage.trust.worked();
+                    (self.went_well, self.short_since) = (true, None);
+                }
+                Err(Fault::NoMemory) if now - *self.short_since.get_or_insert(now) < PATIENCE => {
+                    self.parts.push_front(part);
+                    return Some(Step::Short);
+                }
+                Err(fault) => {
+                    self.spent += stage.stats.fuel - fuel;
+                    self.search(part, &fault, stage, on_fault, now);
+                }
+            }
+        }
+        if self.parts.is_empty() {
+            self.leave(stage);
+        }
+        None
+    }
+
+    /// The plugin has faulted on a part: halves it, sets its one event aside, or gives up.
+    fn search(&mut self, part: Batch, fault: &Fault, stage: &mut Stage, on_fault: OnFault, now: Instant) {
+        let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(&part) + SMALL_CALLS * stage.base_fuel());
+        let may_go_on = stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_));
+        let is_alone = part.len() - part.marks.len() == 1;
+        if is_alone && on_fault != OnFault::Hold && may_go_on {
+            self.set_aside(part, &stage.reason_of(fault), on_fault);
+        } else if is_alone || !may_go_on {
+            stage.suspend(now, fault);
+            self.parts.push_front(part);
+        } else {
+            let half = part.len() / 2;
+            self.parts.push_front(part.part(half..part.len()));
+            self.parts.push_front(part.part(0..half));
+        }
+    }
+
+    /// Events go on without the plugin, or not at all.
+    fn set_aside(&mut self, mut part: Batch, reason: &Arc<str>, on_fault: OnFault) {
+        match on_fault {
+            OnFault::Drop => self.left_out.extend(part.keep_marked()),
+            OnFault::Raw | OnFault::Hold => part.mark_all(reason),
+        }
+        self.put(part);
+    }
+
+    fn put(&mut self, made: Batch) {
+        match &mut self.made {
+            Some(before) => before.append(&made),
+            None => self.made = Some(made),
+        }
+    }
+
+    /// Goes on to the next stage.
+    fn leave(&mut self, stage: &mut Stage) {
+        if self.went_well {
+            stage.trust.passed();
+        }
+        self.stage += 1;
+        self.parts.push_back(self.made.take().unwrap_or_default());
+        (self.spent, self.most, self.went_well) = (0, None, false);
+    }
+}
