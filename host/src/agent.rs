@@ -98,6 +98,8 @@ impl Agent {
         }
 
         let schedule = Schedule::new();
+        let projects: BTreeMap<_, _> =
+            config.projects.iter().map(|(name, p)| (name, schedule.project(p.share, None))).collect();
         let sinks: BTreeMap<_, _> = config
             .sinks
             .iter()
@@ -108,7 +110,7 @@ impl Agent {
         let mut books = Books { budgets, ..Books::default() };
         for (logstore, chain) in chains {
             let name = logstore.name.to_string();
-            let number = schedule.reserve();
+            let number = schedule.reserve(projects[&logstore.name.project]);
             let wake = |schedule: &Arc<Schedule<Scratch>>| {
                 let schedule = schedule.clone();
                 Box::new(move || schedule.wake(number))
@@ -172,6 +174,7 @@ impl Agent {
     /// Reads nothing more, and is done when what is in flight is settled.
     pub fn drain(&self) {
         self.mode.drain();
+        self.schedule.lift_ceilings();
         self.schedule.wake_all();
     }
 
