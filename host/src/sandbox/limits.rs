@@ -5,7 +5,8 @@
 pub struct Limits {
     /// Fuel of any one call, before its input is counted. An operator of WebAssembly is one fuel.
     pub fuel_base: u64,
-    /// Fuel added to a call for each byte of its input. A fast parser uses 10, a Python plugin 500.
+    /// Fuel added to a call for each byte of its input. A fast parser uses 10, a Python plugin 500. It bounds a turn:
+    /// all the fuel for a batch of 128 KiB is gone after 50 ms or so.
     pub fuel_per_byte: u64,
     /// Fuel of `configure`, which may build tables and compile patterns.
     pub configure_fuel: u64,
@@ -17,6 +18,8 @@ pub struct Limits {
     pub instances: usize,
     /// Bytes that the guest may hand to the host in one call: the whole output, or one message.
     pub output_bytes: usize,
+    /// Events of one output.
+    pub output_events: usize,
     /// Bytes of events that a plugin may hold back.
     pub held_bytes: usize,
     /// Fields of one output.
@@ -37,12 +40,13 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             fuel_base: 10_000_000,
-            fuel_per_byte: 10_000,
-            configure_fuel: 5_000_000_000,
+            fuel_per_byte: 2_000,
+            configure_fuel: 2_000_000_000,
             memory: 64 << 20,
             table_elements: 100_000,
             instances: 64,
             output_bytes: 16 << 20,
+            output_events: 1_000_000,
             held_bytes: 4 << 20,
             fields: 4096,
             field_name: 256,
