@@ -100,8 +100,11 @@ impl Agent {
         }
 
         let schedule = Schedule::new();
-        let projects: BTreeMap<_, _> =
-            config.projects.iter().map(|(name, p)| (name, schedule.project(p.share, p.cpu))).collect();
+        let projects: BTreeMap<_, _> = config
+            .projects
+            .iter()
+            .map(|(name, p)| (name, (schedule.project(p.share, p.cpu), Arc::new(Pace::default()))))
+            .collect();
         let sinks: BTreeMap<_, _> = config
             .sinks
             .iter()
@@ -109,17 +112,20 @@ impl Agent {
             .map(|(name, sink)| (name.clone(), sender(name, sink)))
             .collect();
         let watch = Watch::start();
-        let mut paces: BTreeMap<String, Arc<Pace>> = BTreeMap::new();
         let mut books = Books { budgets, ..Books::default() };
+        for (name, (number, _)) in &projects {
+            let (schedule, number) = (schedule.clone(), *number);
+            books.usages.insert((*name).clone(), Arc::new(move || schedule.usage(number)));
+        }
         for (logstore, chain) in chains {
             let name = logstore.name.to_string();
-            let number = schedule.reserve(projects[&logstore.name.project]);
+            let (project, pace) = &projects[&logstore.name.project];
+            let number = schedule.reserve(*project);
             let wake = |schedule: &Arc<Schedule<Scratch>>| {
                 let schedule = schedule.clone();
                 Box::new(move || schedule.wake(number))
             };
             let project = logstore.name.project.clone();
-            let project_name = project.clone();
             let budget = books.budgets[&project].clone();
             budget.join(wake(&schedule));
             let accounts = Arc::new(Accounts::default());
@@ -145,7 +151,7 @@ impl Agent {
                 accounts,
                 plugins: plugins.into_iter().map(|(_, accounts)| accounts).collect(),
                 budget,
-                pace: Some(paces.entry(project_name).or_default().clone()),
+                pace: Some(pace.clone()),
                 mode: options.mode.clone(),
                 clock: Clock::default(),
                 tap: options.taps.remove(&name),

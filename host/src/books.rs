@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::budget::Budget;
 use crate::metrics::{Accounts, PluginAccounts};
+use crate::schedule::Usage;
 
 /// What the agent counts, by names. Copies count the same.
 #[derive(Clone, Default)]
@@ -15,6 +16,8 @@ pub struct Books {
     pub logstores: BTreeMap<String, LogstoreBooks>,
     /// The memory of each project.
     pub budgets: BTreeMap<String, Arc<Budget>>,
+    /// What turns the lanes of each project had.
+    pub usages: BTreeMap<String, Arc<dyn Fn() -> Usage + Send + Sync>>,
 }
 
 /// What is counted for one logstore.
@@ -33,7 +36,7 @@ pub struct LogstoreBooks {
 pub struct Summary {
     /// By `project/logstore`.
     pub logstores: BTreeMap<String, LogstoreSummary>,
-    /// By name: the sums of their logstores.
+    /// By name: the sums of their logstores, how often their ceilings were reached, and for how many nanoseconds.
     pub projects: BTreeMap<String, BTreeMap<&'static str, u64>>,
 }
 
@@ -76,6 +79,11 @@ impl Books {
         for (name, project) in &mut projects {
             if let Some(budget) = self.budgets.get(name) {
                 project.insert("memory", budget.used() as u64);
+            }
+            if let Some(usage) = self.usages.get(name) {
+                let usage = usage();
+                project.insert("throttled", usage.throttled);
+                project.insert("throttled_for", usage.throttled_for.as_nanos() as u64);
             }
         }
         Summary { logstores, projects }

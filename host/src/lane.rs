@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::budget::{Budget, Share};
 use crate::checkpoint::Checkpoint;
-use crate::clock::{Clock, thread_cpu};
+use crate::clock::Clock;
 use crate::event::{Batch, Field, Tags, Tally};
 use crate::metrics::{self, Accounts, PluginAccounts};
 use crate::pace::{Pace, SMALL};
@@ -343,7 +343,7 @@ impl Lane {
                 }
                 // A sink that delivers at once has done so by now.
                 self.settle(&mut scratch.returned);
-                Turn::More
+                if now < self.next_read { self.rest(Some(self.next_read)) } else { Turn::More }
             }
             Read::NothingBefore(_) if until_idle => self.finish_or_rest(),
             Read::NothingBefore(when) => {
@@ -603,7 +603,9 @@ impl Lane {
             return Turn::More;
         }
         let settle = (!self.pending.is_empty()).then(|| self.clock.now() + NOTE_EVERY);
-        match until.into_iter().chain(note).chain(idle).chain(settle).min() {
+        // A turn that comes soon in any case does that, too.
+        let own = note.into_iter().chain(settle).min().filter(|due| until.is_none_or(|until| until > *due + NOTE_EVERY));
+        match until.into_iter().chain(own).chain(idle).min() {
             Some(when) => Turn::RestUntil(when),
             None => Turn::Rest,
         }
@@ -688,13 +690,15 @@ impl Lane {
 
 impl TakeTurn<Scratch> for Lane {
     fn turn(&mut self, scratch: &mut Scratch) -> Turn {
-        let begun = thread_cpu();
         let turn = self.take_turn(scratch);
         self.count_memory();
         if self.budget.is_short() && self.job.is_none() {
             self.release();
         }
-        metrics::add(&self.accounts.cpu, (thread_cpu() - begun).as_nanos() as u64);
         turn
+    }
+
+    fn charge(&mut self, cpu: Duration) {
+        metrics::add(&self.accounts.cpu, cpu.as_nanos() as u64);
     }
 }

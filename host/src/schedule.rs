@@ -28,10 +28,16 @@ mod turns;
 
 pub use turns::{ProjectNumber, Usage};
 
+/// Lanes that rest for at least ten times as long are woken at multiples of this.
+const TOGETHER: Duration = Duration::from_millis(10);
+
 /// Something that takes turns.
 pub trait TakeTurn<S>: Send {
     /// Does a bounded piece of work. `scratch` is the worker's, to be used for the time of the turn.
     fn turn(&mut self, scratch: &mut S) -> Turn;
+
+    /// Is told what the turn has cost.
+    fn charge(&mut self, _cpu: Duration) {}
 }
 
 /// What a lane wants after a turn.
@@ -66,6 +72,8 @@ struct State<S> {
     /// Lanes that ended by a panic.
     broken: usize,
     closed: bool,
+    /// What times that are rounded are multiples from.
+    begun: Instant,
 }
 
 struct Slot<S> {
@@ -92,6 +100,7 @@ impl<S: Default> Schedule<S> {
             open: 0,
             broken: 0,
             closed: false,
+            begun: Instant::now(),
         };
         Arc::new(Schedule { state: Mutex::new(state), changed: Condvar::new(), cpu })
     }
@@ -175,9 +184,10 @@ impl<S: Default> Schedule<S> {
                 // The panic has been told of. One lane ends, and the others go on.
                 *scratch = S::default();
             }
+            let cost = (self.cpu)().saturating_sub(begun);
+            lane.charge(cost);
             // A lane that ends is dropped here, where nobody waits for it.
             let lane = (!matches!(turn, Err(_) | Ok(Turn::Done))).then_some(lane);
-            let cost = (self.cpu)().saturating_sub(begun);
             state = self.lock();
             state.broken += usize::from(turn.is_err());
             state.put_back(number, lane, turn.unwrap_or(Turn::Done), cost);
@@ -199,6 +209,14 @@ impl<S: Default> Schedule<S> {
     fn lock(&self) -> MutexGuard<'_, State<S>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The time at which a lane is woken that rests until then: those that rest for long are woken together, as it costs
+/// a worker more to wake than a lane to have nothing to do.
+fn round_up(when: Instant, begun: Instant) -> Instant {
+    let over = when.saturating_duration_since(begun).as_nanos() % TOGETHER.as_nanos();
+    let is_long = when.saturating_duration_since(Instant::now()) >= 10 * TOGETHER;
+    if is_long && over > 0 { when + TOGETHER - Duration::from_nanos(over as u64) } else { when }
 }
 
 impl<S> State<S> {
@@ -241,6 +259,7 @@ impl<S> State<S> {
         if let Turn::RestUntil(when) = turn
             && !slot.is_woken
         {
+            let when = round_up(when, self.begun);
             slot.timer = Some(when);
             self.timers.insert((when, number));
         }

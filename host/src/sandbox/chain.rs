@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::passage::{Passage, Step};
 use super::stage::Stage;
-use crate::clock::thread_cpu;
 use crate::event::Batch;
 
-/// CPU time after which a batch that needs more gives the worker back.
+/// Time after which a batch that needs more gives the worker back.
 const LONG: Duration = Duration::from_millis(5);
 
 /// What becomes of events on which a plugin faults: it traps, runs out of something, breaks the contract, or is
@@ -73,14 +72,14 @@ impl Chain {
     /// that file's.
     pub fn advance(&mut self, passage: &mut Passage, held: &mut Held, now: Instant) -> Step {
         held.stages.resize_with(self.stages.len(), Batch::default);
-        let begun = thread_cpu();
+        let begun = Instant::now();
         loop {
             let number = passage.stage();
             let Some(stage) = self.stages.get_mut(number) else { return Step::Done };
             if let Some(stop) = passage.advance(stage, &mut held.stages[number], self.on_fault, now) {
                 return stop;
             }
-            if passage.stage() < self.stages.len() && thread_cpu() - begun > LONG {
+            if passage.stage() < self.stages.len() && begun.elapsed() > LONG {
                 return Step::Pause;
             }
         }
