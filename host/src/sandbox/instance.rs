@@ -104,7 +104,14 @@ impl Instance {
         let result = match made {
             Ok((Ok(()), bound)) => Ok(Instance { store, bound, limits: *limits, is_metered: plugin.is_metered }),
             Ok((Err(refusal), _)) => Err(SettingsRefused(harmless(&refusal, 4 * limits.log_line)).into()),
-            Err(error) => Err(store_fault(&store, error, given, limits).into()),
+            Err(error) => {
+                let whole = harmless(&format!("{error:#}"), limits.log_line);
+                match store_fault(&store, error, given, limits) {
+                    // Its own code was not run yet.
+                    Fault::Trapped { stack, .. } if stack.is_empty() => Err(anyhow::Error::msg(whole)),
+                    fault => Err(fault.into()),
+                }
+            }
         };
         Called { result, fuel }
     }
@@ -117,6 +124,7 @@ impl Instance {
         {
             return Called { result: Err(store_fault(&self.store, error, given, &self.limits)), fuel: 0 };
         }
+        self.store.data_mut().begin_call();
         let result = v0_1::process(&mut self.store, &self.bound, batch, last);
         let fuel = given - self.store.get_fuel().unwrap_or(given);
         Called { result: result.map_err(|e| store_fault(&self.store, e, given, &self.limits)), fuel }

@@ -11,12 +11,18 @@ pub struct Limits {
     pub configure_fuel: u64,
     /// Bytes of linear memory, over all memories of the instance.
     pub memory: usize,
-    /// Elements of one table.
+    /// Elements of all tables of the instance together.
     pub table_elements: usize,
     /// Core instances, memories and tables, each. A Python plugin has about 20.
     pub instances: usize,
-    /// Bytes that the guest may hand to the host in one call: the whole output, or one message.
+    /// Bytes of input, events counted in, for which a call gets fuel: what is larger gets no more. Twice what is read at
+    /// once, so that held and swollen batches don't make a turn longer.
+    pub fuel_bytes: usize,
+    /// Bytes that the guest may hand to the host in one call: the whole output, all that its cells stand for, or all that
+    /// it logs and counts.
     pub output_bytes: usize,
+    /// Events of one output.
+    pub output_events: usize,
     /// Bytes of events that a plugin may hold back.
     pub held_bytes: usize,
     /// Fields of one output.
@@ -42,7 +48,9 @@ impl Default for Limits {
             memory: 64 << 20,
             table_elements: 100_000,
             instances: 64,
+            fuel_bytes: 512 << 10,
             output_bytes: 16 << 20,
+            output_events: 1_000_000,
             held_bytes: 4 << 20,
             fields: 4096,
             field_name: 256,
@@ -58,13 +66,19 @@ impl Limits {
     /// Fuel of a call whose input has so many bytes and events.
     pub fn fuel(&self, bytes: usize, events: usize) -> u64 {
         // An empty event costs its plugin as much as a short one.
-        let size = bytes as u64 + 16 * events as u64;
-        self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(size))
+        let size = (bytes + 16 * events).min(self.fuel_bytes);
+        self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(size as u64))
     }
 }
 
 /// Bytes of a `.wasm`; more is refused before it is read. A Python plugin has 18 MB.
 pub const COMPONENT_BYTES: u64 = 64 << 20;
+
+/// Bytes of what a plugin says of itself.
+pub const METADATA_BYTES: usize = 256 << 10;
+
+/// Bytes of a plugin's name. It stands in each of its errors.
+pub const PLUGIN_NAME: usize = 64;
 
 /// Seconds of CPU time that compiling one plugin may take. A Python plugin takes 14.
 pub const COMPILE_CPU_SECONDS: u64 = 120;
