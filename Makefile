@@ -7,7 +7,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
-.PHONY: demo test fuzz lint bench build logrotate plugins fmt clean
+.PHONY: demo test fuzz lint bench bench-isolation build logrotate plugins fmt clean
 
 demo: plugins ## the main job on generated logs, explained as it goes
 	$(WEIR) demo --plugin-dir target/plugins
@@ -25,6 +25,10 @@ lint: ## formatting, clippy without warnings, licences and advisories where they
 bench: plugins ## speed beside rsyslog, with exact outputs
 	$(CARGO) build --release -p weir --example bench
 	$(TARGET)/release/examples/bench --install --weir $(WEIR) $(BENCH_ARGS)
+
+bench-isolation: plugins ## what a tenant notices of its neighbours
+	$(CARGO) build --release -p weir --example isolation
+	$(TARGET)/release/examples/isolation --weir $(WEIR) --chart docs/isolation.svg $(BENCH_ARGS)
 
 build:
 	$(CARGO) build --release -p weir

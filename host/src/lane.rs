@@ -389,7 +389,15 @@ impl Lane {
         if ended.then != Then::Anew {
             let settles = Settles::All(name.id, ended.then);
             let id = self.take_payload();
-            self.pending.push_back(Pending { id, is_back: true, settles, shipped: 0, kept_raw: 0, bytes: 0, memory: 0 });
+            self.pending.push_back(Pending {
+                id,
+                is_back: true,
+                settles,
+                shipped: 0,
+                kept_raw: 0,
+                bytes: 0,
+                memory: 0,
+            });
         }
         None
     }

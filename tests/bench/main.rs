@@ -71,6 +71,9 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<()> {
+    if std::env::args().nth(1).as_deref() == Some(weir::TRUSTING_AGENT) {
+        return weir::trusting_agent();
+    }
     let args = Args::parse();
     fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
     let dir = args.dir.canonicalize()?;
@@ -85,6 +88,9 @@ fn main() -> anyhow::Result<()> {
         weir.warm_up(job, corpus)?;
         // Not counted: the first output of this size takes pages that the machine has to find for it.
         weir.run(job, corpus).with_context(|| format!("{job}: weir"))?;
+        if job == Job::Nginx {
+            weir.run_trusting(job, corpus)?;
+        }
     }
     for run in 1..=args.runs {
         for &job in &args.jobs {
@@ -98,6 +104,13 @@ fn main() -> anyhow::Result<()> {
             let sample = weir.run(job, corpus).with_context(|| format!("{job}: weir"))?;
             say(Agent::Weir, &sample);
             report.add(job, Agent::Weir, sample);
+
+            if matches!(job, Job::Nginx | Job::NginxToNowhere) {
+                settle(corpus)?;
+                let sample = weir.run_trusting(job, corpus).with_context(|| format!("{job}: without fuel"))?;
+                say(Agent::Trusting, &sample);
+                report.add(job, Agent::Trusting, sample);
+            }
 
             let Some(rsyslog) = rsyslog.as_ref().filter(|_| job.has_rival()) else { continue };
             for (agent, queue) in [(Agent::Rsyslog, Queue::Default), (Agent::RsyslogDirect, Queue::Direct)] {

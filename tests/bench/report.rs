@@ -12,6 +12,8 @@ use crate::measure::{Sample, median};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Agent {
     Weir,
+    /// Without fuel and checks: what the sandbox's metering costs.
+    Trusting,
     /// With its queues as they are without being asked for.
     Rsyslog,
     /// Without queues, which is the fastest that was found.
@@ -23,6 +25,7 @@ impl Agent {
     pub fn name(self) -> &'static str {
         match self {
             Agent::Weir => "weir",
+            Agent::Trusting => "weir, no metering",
             Agent::Rsyslog => "rsyslog",
             Agent::RsyslogDirect => "rsyslog, no queue",
         }

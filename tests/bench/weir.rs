@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
+use weir::agent::{Agent, GRACE, Options};
+use weir::config;
+use weir::lane::Mode;
 
 use crate::check::{self, Time};
 use crate::corpus::Corpus;
@@ -24,6 +27,24 @@ const PATTERN: &str = concat!(
     r#"(?<status>\d+) (?<body_bytes_sent>\d+) "#,
     r#""(?<http_referer>[^"]*)" "(?<http_user_agent>[^"]*)" "(?<http_x_forwarded_for>[^"]*)"$"#,
 );
+
+/// The command of this program that is an agent which trusts its plugins.
+pub const TRUSTING_AGENT: &str = "__trusting-agent";
+
+/// Is `weir run -c FILE --until-idle --summary FILE`, without fuel and checks.
+pub fn trusting_agent() -> anyhow::Result<()> {
+    let args: Vec<_> = std::env::args().collect();
+    let [_, _, _, file, _, _, summary] = &args[..] else { bail!("this command is for the benchmark itself") };
+    let loaded = config::load(Path::new(file))?;
+    let options = Options { mode: Mode::until_idle(), trusts_plugins: true, ..Options::default() };
+    let agent = Agent::start(&loaded.config, file, options)?;
+    while !agent.is_done() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let books = agent.books.clone();
+    agent.stop(GRACE)?;
+    Ok(fs::write(summary, serde_json::to_vec(&books.summary())?)?)
+}
 
 /// The program and where it may work.
 pub struct Weir {
@@ -67,15 +88,24 @@ impl Weir {
 
     /// Runs a job from a clean checkpoint. An error if the process fails or the output is not exactly right.
     pub fn run(&self, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
+        self.run_by(Command::new(&self.program).arg("run"), job, corpus)
+    }
+
+    /// The same without fuel and checks, which only this program can do.
+    pub fn run_trusting(&self, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
+        self.run_by(Command::new(std::env::current_exe()?).arg(TRUSTING_AGENT), job, corpus)
+    }
+
+    fn run_by(&self, command: &mut Command, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
         let mut run = tempfile::Builder::new().prefix("weir-").tempdir_in(&self.dir)?;
-        let sample = self.run_in(run.path(), job, corpus);
+        let sample = self.run_in(run.path(), command, job, corpus);
         if sample.is_err() {
             run.disable_cleanup(true);
         }
         sample.with_context(|| format!("see {}", run.path().display()))
     }
 
-    fn run_in(&self, run: &Path, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
+    fn run_in(&self, run: &Path, command: &mut Command, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
         let checkpoint = self.data.join("checkpoint.redb");
         if checkpoint.exists() {
             fs::remove_file(checkpoint)?;
@@ -84,8 +114,8 @@ impl Weir {
         let stderr = run.join("stderr");
 
         let start = Instant::now();
-        let child = Command::new(&self.program)
-            .args(["run", "-c", "weir.yaml", "--until-idle", "--summary", "summary.json"])
+        let child = command
+            .args(["-c", "weir.yaml", "--until-idle", "--summary", "summary.json"])
             .current_dir(run)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 
 use super::Usage;
 use crate::agent::{Plugins, sandbox_for_tools};
+use crate::budget::Budget;
 use crate::config::PluginRef;
 use crate::event::{Batch, CONTENT, Field, Kind, Tally};
-use crate::budget::Budget;
 use crate::sandbox::{Chain, Held, Limits, OnFault};
 use crate::sink::{Buffer, Encoder};
 use crate::source::CHUNK;

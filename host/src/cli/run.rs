@@ -96,7 +96,8 @@ impl Signals {
     /// Waits until all lanes are done, a sink is gone, or for a signal, which has the lanes drained.
     fn wait(&mut self, agent: &Agent, until_idle: bool) {
         // An agent that follows may have no lane at all, and waits for a signal all the same.
-        let goes_on = || !agent.has_lost_a_sink() && (!agent.is_done() || agent.books.logstores.is_empty() && !until_idle);
+        let goes_on =
+            || !agent.has_lost_a_sink() && (!agent.is_done() || agent.books.logstores.is_empty() && !until_idle);
         // Looking is cheap, and whatever ends the agent needs no way to tell.
         let pause = Duration::from_millis(if until_idle { 10 } else { 500 });
         self.runtime.block_on(async {

@@ -68,7 +68,8 @@ impl Tallied {
         while next < end {
             // What lies before was counted, or shipped with others.
             while faulted.next_if(|origin| origin.end <= next).is_some() {}
-            let (first, last) = faulted.peek().map_or((end, end), |origin| (origin.first.min(end), origin.end.min(end)));
+            let (first, last) =
+                faulted.peek().map_or((end, end), |origin| (origin.first.min(end), origin.end.min(end)));
             self.dropped += first.saturating_sub(next);
             next = next.max(first);
             self.faulted += last - next;

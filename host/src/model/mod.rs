@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
+use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::lane::{Lane, Mode, Parts, Scratch};
 use crate::metrics::Accounts;
-use crate::budget::Budget;
 use crate::sandbox::Chain;
 use crate::schedule::{TakeTurn, Turn};
 use crate::sink::{Encoder, Payload, Returns, Sender, Target};
@@ -31,8 +31,6 @@ use world::{Real, SECRET, Simulated, World};
 
 const LOGSTORE: &str = "a/b";
 const FLUSH_AFTER: Duration = Duration::from_secs(5);
-/// In one of so many schedules, at most, a copy that was not recognised may be read twice.
-const MOST_DOUBLED: usize = 100;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// A destination that keeps what it gets, and can be made to wait.
@@ -395,7 +393,7 @@ impl Run<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<bool, String> {
+    fn finish(mut self) -> Result<(), String> {
         self.sink.stall(false);
         if self.lane.is_none() {
             self.start();
@@ -416,7 +414,7 @@ impl Run<'_> {
     }
 }
 
-fn run(world: &mut dyn World, seed: u64, tells: bool) -> Result<bool, String> {
+fn run(world: &mut dyn World, seed: u64, tells: bool) -> Result<(), String> {
     let mut random = Rng::with_seed(seed);
     let rotation = if random.bool() { Rotation::AllMatch } else { Rotation::OneMatches };
     let mut run = Run {
@@ -466,18 +464,9 @@ fn run_all(default: u64, mut world: impl FnMut() -> Box<dyn World>) {
             .without_time()
             .try_init();
     }
-    let (mut failed, mut doubled) = (Vec::new(), Vec::new());
-    for seed in &seeds {
-        match run(&mut *world(), *seed, tells) {
-            Ok(false) => {}
-            Ok(true) => doubled.push(*seed),
-            Err(error) => failed.push(error),
-        }
-    }
+    let failed: Vec<_> = seeds.iter().filter_map(|seed| run(&mut *world(), *seed, tells).err()).collect();
     let shown = failed.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
     assert!(failed.is_empty(), "{} of {} schedules failed:\n{shown}", failed.len(), seeds.len());
-    // Rotations that overlap can hide a copy. That must stay rare; what is in no copy never comes twice.
-    assert!(doubled.len() * MOST_DOUBLED <= seeds.len().max(MOST_DOUBLED), "copies were read twice: {doubled:?}");
 }
 
 #[test]

@@ -53,8 +53,8 @@ impl Sandbox {
         Self::on(engine::engine()?, compiler, true)
     }
 
-    /// A sandbox without fuel, in which a plugin may run for ever: to measure what metering costs. Nothing that weir
-    /// offers leads here.
+    /// A sandbox without fuel, in which a plugin may run for ever and is believed: to measure what metering and checking
+    /// cost. Nothing that weir offers leads here.
     pub fn unmetered(compiler: Compiler) -> Result<Self> {
         Self::on(engine::unmetered()?, compiler, false)
     }
@@ -70,7 +70,14 @@ impl Sandbox {
         let describe = || format!("plugin {}", path.display());
         let component = self.compiler.compile(&self.engine, &bytes, &digest).with_context(describe)?;
         let ready = v0_1::link(&self.linker, &component).with_context(describe)?;
-        Ok(Arc::new(Plugin { metadata, path: path.to_owned(), digest, ready, engine: self.engine.clone(), is_metered: self.is_metered }))
+        Ok(Arc::new(Plugin {
+            metadata,
+            path: path.to_owned(),
+            digest,
+            ready,
+            engine: self.engine.clone(),
+            is_metered: self.is_metered,
+        }))
     }
 }
 

@@ -26,6 +26,9 @@ const SEARCH: u64 = 4;
 /// Small calls of a search, which cost the base of a call at least.
 const SMALL_CALLS: u64 = 20;
 
+/// Events that a plugin is tried with after it was suspended, so that one that has not changed costs little.
+const TRIAL: usize = 16;
+
 /// A project that has no memory left has so long to find some, before that is taken for a plugin's fault.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -137,6 +140,10 @@ impl Passage {
             let passed = self.set_aside(part.batch, &reason, on_fault);
             self.put(passed);
         } else {
+            if stage.trust.is_on_trial() && part.len() > TRIAL {
+                self.parts.push_front(part.part(TRIAL..part.len()));
+                part = part.part(0..TRIAL);
+            }
             let fuel = stage.stats.fuel;
             let called = match part.is_in_doubt {
                 true => stage.process(&mut part.batch.tail(1), held, true),
@@ -154,6 +161,7 @@ impl Passage {
                 }
                 Ok(made) => {
                     self.put(made);
+                    stage.trust.worked();
                     (self.went_well, self.short_since) = (true, None);
                 }
                 Err(Fault::NoMemory) if now - *self.short_since.get_or_insert(now) < PATIENCE => {

@@ -208,7 +208,9 @@ impl Stage {
             self.instance = None;
         }
         let output = called.result?;
-        check(&output, batch, &limits).map_err(Fault::Lied)?;
+        if self.plugin.is_metered {
+            check(&output, batch, &limits).map_err(Fault::Lied)?;
+        }
         Ok(output)
     }
 

@@ -25,6 +25,8 @@ pub struct Trust {
     credit: u32,
     pause: Duration,
     suspension: Option<Suspension>,
+    /// Whether no call went well since it was suspended.
+    is_on_trial: bool,
     /// How often it was suspended.
     pub suspensions: u64,
 }
@@ -37,7 +39,7 @@ struct Suspension {
 
 impl Default for Trust {
     fn default() -> Self {
-        Trust { credit: CREDIT, pause: PAUSE, suspension: None, suspensions: 0 }
+        Trust { credit: CREDIT, pause: PAUSE, suspension: None, is_on_trial: false, suspensions: 0 }
     }
 }
 
@@ -62,8 +64,19 @@ impl Trust {
         self.suspensions += 1;
         // When it is tried again, it may fail as often as it takes to find one event.
         self.credit = EARNED;
+        self.is_on_trial = true;
         let reason = format!("suspended for {} s: {fault}", pause.as_secs()).into();
         self.suspension = Some(Suspension { until: now + pause, reason });
+    }
+
+    /// A call went well.
+    pub fn worked(&mut self) {
+        self.is_on_trial = false;
+    }
+
+    /// Whether it was suspended, and no call went well since.
+    pub fn is_on_trial(&self) -> bool {
+        self.is_on_trial
     }
 
     /// Until when it is not called, and why.

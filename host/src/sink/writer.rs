@@ -4,7 +4,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::{Payload, Target};
@@ -15,6 +14,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A failure that goes on is reported this often.
 const REPORT_EVERY: Duration = Duration::from_secs(30);
+
+/// After the deadline, a write that is under way may take so long.
+const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// What a writer writes to.
 pub trait Output: Send + 'static {
@@ -30,8 +32,10 @@ pub trait Output: Send + 'static {
 
 /// A thread that writes payloads in the order in which they come.
 pub struct Writer {
+    name: String,
     queue: Mutex<Option<mpsc::Sender<(Target, Payload)>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Is disconnected when the thread ends.
+    ended: Mutex<mpsc::Receiver<()>>,
     deadline: Arc<Deadline>,
     is_lost: Arc<AtomicBool>,
 }
@@ -50,11 +54,13 @@ impl Writer {
         let deadline = Arc::new(Deadline::default());
         let is_lost = Arc::new(AtomicBool::new(false));
         let (sink, until, lost) = (name.to_owned(), deadline.clone(), is_lost.clone());
-        let thread = std::thread::Builder::new()
-            .name(format!("sink {name}"))
-            .spawn(move || run(&sink, output, &receiver, &until, &lost))
-            .expect("the system has a thread to give");
-        Writer { queue: Mutex::new(Some(sender)), thread: Mutex::new(Some(thread)), deadline, is_lost }
+        let (ends, ended) = mpsc::channel();
+        let work = move || {
+            run(&sink, output, &receiver, &until, &lost);
+            drop(ends);
+        };
+        std::thread::Builder::new().name(format!("sink {name}")).spawn(work).expect("the system has a thread to give");
+        Writer { name: name.to_owned(), queue: Mutex::new(Some(sender)), ended: Mutex::new(ended), deadline, is_lost }
     }
 
     /// Whether the other end of a pipe was closed: nobody will ever read from it again.
@@ -70,13 +76,14 @@ impl Writer {
         }
     }
 
-    /// Writes what is in the queue within that time, and ends the thread.
+    /// Writes what is in the queue within that time, and ends the thread. One that is stuck in a write is left behind.
     pub fn close(&self, within: Duration) {
         *self.deadline.at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + within);
         self.deadline.changed.notify_all();
         *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        if let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            let _ = thread.join();
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(within + LAST_WRITE) == Err(mpsc::RecvTimeoutError::Timeout) {
+            tracing::warn!(sink = self.name, "does not take what is written; what is on its way comes again");
         }
     }
 }
@@ -203,6 +210,28 @@ mod tests {
         let mut done = Vec::new();
         returns.take(&mut done);
         assert_eq!(done.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    #[test]
+    fn a_write_that_never_returns_is_left_behind() {
+        struct Stuck;
+        impl Output for Stuck {
+            fn write(&mut self, _: &Target, _: &[u8]) -> io::Result<usize> {
+                loop {
+                    std::thread::park();
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let writer = Writer::start("test", Stuck);
+        let returns = Returns::new(Box::new(|| {}));
+        writer.send(&Target::Only, Payload { bytes: Buffer::from("x"), id: 0, returns: returns.clone() });
+        writer.close(Duration::ZERO);
+        let mut done = Vec::new();
+        returns.take(&mut done);
+        assert!(done.is_empty());
     }
 
     #[test]

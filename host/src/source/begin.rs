@@ -7,7 +7,7 @@ use super::discover::Found;
 use super::disk::Meta;
 use super::identity::{self, Position};
 use super::reader::Reader;
-use super::{Source, StartAt, TRY_AGAIN, Tracked, copies};
+use super::{Source, StartAt, TRY_AGAIN, Tracked};
 
 impl Source {
     fn is_too_old(&self, meta: &Meta) -> bool {
@@ -56,9 +56,9 @@ impl Source {
         };
         let skip = self.settings.from == StartAt::End && self.is_first_scan && self.is_new;
         match self.known.remove(&id) {
-            Some(position) => self.resume(&mut tracked, position, &path),
+            Some(position) => self.resume(&mut tracked, position),
             None if skip => tracked.reader.skip_to(meta.len),
-            None => self.find_original(&tracked, &path),
+            None => self.find_original(&tracked),
         }
         self.follow(&mut tracked, &path);
         self.files.insert(id, tracked);
@@ -69,13 +69,13 @@ impl Source {
     }
 
     /// Goes on where a former run was, if it is the same file.
-    fn resume(&mut self, tracked: &mut Tracked, position: Position, path: &Path) {
+    fn resume(&mut self, tracked: &mut Tracked, position: Position) {
         let reader = &mut tracked.reader;
         let is_born_then =
             position.born.is_none() || reader.name().born.is_none() || position.born == reader.name().born;
         if is_born_then && reader.is_compressed() {
             // How far it is the same is found out while it is read.
-            self.copies.expect(reader.name().id, copies::Original::Known(position));
+            self.copies.expect_itself(reader.name().id, position);
             return;
         }
         let seen = if is_born_then { reader.seen_before(position.looked()) } else { None };
@@ -92,9 +92,10 @@ impl Source {
         }
         tracing::info!(file = ?reader.name().path, "not what it was: reading it from its beginning");
         self.counts.truncations += 1;
-        self.copies.remember(0, position);
+        let key = self.take_key();
+        self.copies.remember(key, position, Path::new(""));
         tracked.announce = true;
-        self.find_original(tracked, path);
+        self.find_original(tracked);
     }
 
     /// Tries to open a file again in a while.

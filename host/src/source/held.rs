@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
-use super::disk::Bytes;
+use super::discover::Found;
+use super::disk::{self, Bytes};
 use super::identity::FileId;
 use super::rotation::family;
 use super::{Ended, Source, TRY_AGAIN, Then, Tracked};
@@ -48,6 +49,20 @@ impl Source {
         is_late || next.is_some_and(|next| next.is_over || next.reader.meta().is_none_or(|meta| meta.len > 0))
     }
 
+    /// Lets go of files that are gone: their inodes are those of other files by now.
+    pub(super) fn let_go_of_replaced(&mut self, found: &[Found]) {
+        for Found { path, meta } in found {
+            // What is open keeps its inode.
+            let closed = self.files.get(&meta.id).filter(|file| !file.reader.is_open());
+            let born = closed.map(|file| file.reader.name().born);
+            // What was found may be what was there before.
+            let is_other = |now: disk::Meta| now.id == meta.id && Some(now.born) != born;
+            if born.is_some_and(|born| born != meta.born) && self.discovery.look(path).is_ok_and(is_other) {
+                self.abandon(meta.id);
+            }
+        }
+    }
+
     fn abandon(&mut self, id: FileId) {
         let Some(file) = self.files.get(&id) else { return };
         let unread = file.reader.meta().map_or(0, |meta| meta.len.saturating_sub(file.reader.offset()));
@@ -71,7 +86,7 @@ impl Source {
         }
         self.families.retain(|_, members| !members.is_empty());
         self.copies.forget(id);
-        self.copies.remember(file.reader.key(), file.reader.position());
+        self.copies.remember(file.reader.key(), file.reader.position(), file.reader.former());
         let then = if links == 0 { Then::Deleted } else { Then::Gone };
         self.ended.push_back(Ended { key: file.reader.key(), then });
     }
@@ -93,18 +108,15 @@ impl Source {
 
     /// Whether something else has to be read before the file, which is seen to.
     pub(super) fn is_blocked(&mut self, id: FileId) -> bool {
-        if self.files.get(&id).is_some_and(|tracked| tracked.is_over) {
-            self.reconsider();
-        }
         let Some(tracked) = self.files.get(&id) else { return true };
         if tracked.is_over
-            && let Some(copy) = self.copies.undecided_of(id, tracked.reader.key())
+            && let Some(copy) = self.undecided_of(id, tracked.reader.key())
         {
             self.enqueue(copy);
             return true;
         }
         let Some((before, len)) = tracked.after else { return false };
-        if self.copies.waits(before) {
+        if self.waits(before) {
             // Perhaps for this one.
             return false;
         }
@@ -189,6 +201,14 @@ impl Source {
             }
             opened => {
                 self.open -= usize::from(matches!(opened, Ok(Some(_))));
+                if let Some(file) = self.files.get_mut(&id) {
+                    file.missing_since.get_or_insert(now);
+                }
+                // It may have another name since it was last looked for.
+                self.find_closed();
+                if self.holds(id) {
+                    return true;
+                }
                 self.abandon(id);
                 // Another file may have its name.
                 self.look_soon(&path, now);

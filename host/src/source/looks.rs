@@ -69,6 +69,7 @@ impl Source {
 
     /// Takes over what was found: names of files that are known, and new files, the oldest first.
     fn take_found(&mut self, found: Vec<Found>, now: Instant) {
+        self.let_go_of_replaced(&found);
         let mut new: Vec<Found> = Vec::new();
         let before = std::mem::take(&mut self.paths);
         let mut named = HashSet::new();
@@ -138,7 +139,7 @@ impl Source {
     }
 
     /// Files that were closed to save descriptors, and have names by now that the globs don't match.
-    fn find_closed(&mut self) {
+    pub(super) fn find_closed(&mut self) {
         let closed = self.files.iter().filter(|(_, file)| file.missing_since.is_some() && !file.reader.is_open());
         let inodes: HashSet<u64> = closed.map(|(id, _)| id.inode).collect();
         if inodes.is_empty() {
@@ -146,8 +147,10 @@ impl Source {
         }
         for path in self.discovery.find(&inodes) {
             let Ok(meta) = self.discovery.look(&path) else { continue };
-            let is_closed = self.files.get(&meta.id).is_some_and(|file| !file.reader.is_open());
-            if is_closed && let Ok(Some(file)) = self.discovery.open(&path, meta.id) {
+            let is_it = |file: &Tracked| !file.reader.is_open() && file.reader.name().born == meta.born;
+            if self.files.get(&meta.id).is_some_and(is_it)
+                && let Ok(Some(file)) = self.discovery.open(&path, meta.id)
+            {
                 self.open += 1;
                 self.rename(meta.id, &path);
                 if let Some(tracked) = self.files.get_mut(&meta.id) {

@@ -14,6 +14,7 @@
 //! that are not found any more).
 
 mod begin;
+mod compare;
 mod copies;
 pub mod decode;
 pub mod discover;
@@ -385,9 +386,7 @@ impl Source {
         // What is left is in the copy, if there is one.
         tracked.reader.finish(chunk, &self.settings.framing, now, !was_copied);
         count(&mut self.counts, chunk);
-        if !was_copied {
-            self.copies.remember(tracked.reader.key(), tracked.reader.position());
-        }
+        self.copies.remember(tracked.reader.key(), tracked.reader.position(), tracked.reader.former());
         self.ended.push_back(Ended { key: tracked.reader.key(), then: Then::Anew });
         tracked.reader.begin_anew(key);
         tracked.is_over = false;

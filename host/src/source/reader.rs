@@ -281,6 +281,11 @@ impl Reader {
         !self.rest.is_empty() || self.memory.waits_since().is_some()
     }
 
+    /// The bytes after the offset that are no complete event yet.
+    pub fn rest(&self) -> &[u8] {
+        &self.rest
+    }
+
     /// What the file is like now; none while it is closed.
     pub fn meta(&self) -> Option<Meta> {
         self.file.as_ref()?.meta().ok()
@@ -333,10 +338,16 @@ impl Reader {
         Ok(head)
     }
 
-    /// For a compressed file: what is in the content before an offset, `back` bytes of it. None if that has not been
-    /// reached yet; fewer bytes if the content is shorter.
+    /// What is in the content before an offset, `back` bytes of it; fewer if the content is shorter. None if that has not
+    /// been reached yet in a compressed file.
     pub fn content_before(&mut self, offset: u64, back: u64) -> io::Result<Option<Vec<u8>>> {
-        let (Some(file), Some(gzip)) = (&self.file, &mut self.gzip) else { return Ok(Some(Vec::new())) };
+        let Some(file) = &self.file else { return Ok(Some(Vec::new())) };
+        let Some(gzip) = &mut self.gzip else {
+            let mut content = vec![0; back as usize];
+            let got = file.read_at([&mut [], &mut content], offset - back)?;
+            content.truncate(got);
+            return Ok(Some(content));
+        };
         let content = gzip.read(&**file, offset - back, back as usize, SKIP)?;
         let is_all = content.is_there && content.bytes.len() as u64 == back || content.ended;
         Ok(is_all.then(|| content.bytes.to_vec()))

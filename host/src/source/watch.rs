@@ -1,6 +1,6 @@
 //! inotify, for speed. Whatever it misses, polling finds.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -52,7 +52,8 @@ impl News {
     }
 }
 
-type Roots = Arc<Mutex<Vec<(PathBuf, Weak<News>)>>>;
+/// Who wants to know of what is below a directory. There may be very many directories, and an event has one path.
+type Roots = Arc<Mutex<HashMap<PathBuf, Vec<Weak<News>>>>>;
 
 /// One inotify instance for all roots.
 pub struct Watch {
@@ -79,9 +80,10 @@ impl Watch {
             return false;
         }
         let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let listeners = roots.entry(root.to_owned()).or_default();
         let news_of = Arc::downgrade(news);
-        roots.retain(|(other, known)| other != root || !known.ptr_eq(&news_of));
-        roots.push((root.to_owned(), news_of));
+        listeners.retain(|known| known.strong_count() > 0 && !known.ptr_eq(&news_of));
+        listeners.push(news_of);
         // Something may have happened between the scan and the watch.
         drop(roots);
         news.add(|changes| (changes.everything, changes.is_lost) = (true, true));
@@ -104,14 +106,14 @@ fn tell(roots: &Roots, event: notify::Result<notify::Event>) {
         },
         Err(_) => None,
     };
-    for (root, news) in roots.iter() {
-        let Some(news) = news.upgrade() else { continue };
-        let Some(event) = &event else {
-            news.add(|changes| (changes.everything, changes.is_lost) = (true, true));
-            continue;
-        };
-        let is_data = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any));
-        for path in event.paths.iter().filter(|path| path.starts_with(root)) {
+    let Some(event) = event else {
+        let all = roots.values().flatten().filter_map(Weak::upgrade);
+        return all.for_each(|news| news.add(|changes| (changes.everything, changes.is_lost) = (true, true)));
+    };
+    let is_data = matches!(event.kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any));
+    for path in &event.paths {
+        let listeners = path.ancestors().filter_map(|root| roots.get(root)).flatten();
+        for news in listeners.filter_map(Weak::upgrade) {
             news.add(|changes| match is_data {
                 true => drop(changes.paths.insert(path.clone())),
                 false => changes.everything = true,
