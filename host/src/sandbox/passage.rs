@@ -57,6 +57,15 @@ struct Part {
     is_in_doubt: bool,
 }
 
+impl Part {
+    /// The events before `at`, and the others.
+    fn split(&self, at: usize) -> (Part, Part) {
+        let first = Part { batch: self.batch.part(0..at), held: self.held.min(at), ..Part::default() };
+        let batch = self.batch.part(at..self.batch.len());
+        (first, Part { batch, held: self.held.saturating_sub(at), is_last: self.is_last, is_in_doubt: false })
+    }
+}
+
 /// A batch on its way.
 pub struct Passage {
     /// The number of the stage that it is at.
@@ -140,9 +149,10 @@ impl Passage {
             let passed = self.set_aside(part.batch, &reason, on_fault);
             self.put(passed);
         } else {
-            if stage.trust.is_on_trial() && part.len() > TRIAL {
-                self.parts.push_front(part.part(TRIAL..part.len()));
-                part = part.part(0..TRIAL);
+            if stage.trust.is_on_trial() && count > TRIAL && !part.is_in_doubt {
+                let (first, rest) = part.split(TRIAL);
+                self.parts.push_front(rest);
+                part = first;
             }
             let fuel = stage.stats.fuel;
             let called = match part.is_in_doubt {
@@ -154,10 +164,9 @@ impl Passage {
             };
             match called {
                 Ok(_) if part.is_in_doubt => {
-                    let last = Part { batch: part.batch.tail(1), is_last: part.is_last, ..Part::default() };
-                    let before = Part { batch: part.batch.part(0..count - 1), is_last: true, ..Part::default() };
+                    let (before, last) = part.split(count - 1);
                     self.parts.push_front(last);
-                    self.parts.push_front(before);
+                    self.parts.push_front(Part { is_last: true, ..before });
                 }
                 Ok(made) => {
                     self.put(made);
@@ -207,9 +216,7 @@ impl Passage {
             part.is_in_doubt = true;
             self.parts.push_front(part);
         } else {
-            let half = count - new.div_ceil(2);
-            let first = Part { batch: batch.part(0..half), held: count - new, ..Part::default() };
-            let second = Part { batch: batch.part(half..count), is_last: part.is_last, ..Part::default() };
+            let (first, second) = part.split(count - new.div_ceil(2));
             self.parts.push_front(second);
             self.parts.push_front(first);
         }

@@ -208,16 +208,13 @@ fn a_thousand_instances_are_too_many() {
 #[test]
 fn components_nest_as_deep_as_they_like_in_vain() {
     let mut deep = Component::new().finish();
-    for depth in 1..=2000 {
-        if depth == 50 {
-            assert_behaves("a few", &wrapped(|outer| raw_component(outer, &deep)));
-        }
+    for _ in 0..2000 {
         let mut outer = Component::new();
         raw_component(&mut outer, &deep);
         deep = outer.finish();
     }
     assert_not_started("nothing else", &deep, "it is a component but not a plugin");
-    assert_not_started("beside it", &wrapped(|outer| raw_component(outer, &deep)), "it does not compile: ");
+    assert_behaves("beside it", &wrapped(|outer| raw_component(outer, &deep)));
 }
 
 #[test]
