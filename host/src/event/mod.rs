@@ -109,6 +109,14 @@ impl Batch {
             + size_of::<Origin>() * self.origins.capacity()
     }
 
+    /// Bytes that its events take where they are written, about: many cells may share bytes and names.
+    pub fn weight(&self) -> usize {
+        let names: Vec<_> = self.fields.iter().map(|field| field.name.len()).collect();
+        let cell = |cell: &[u32]| (cell[2] - cell[1]) as usize + names[cell[0] as usize];
+        let reasons: usize = self.marks.iter().map(|mark| mark.reason.len()).sum();
+        self.cells.chunks_exact(CELL).map(cell).sum::<usize>() + reasons + 32 * (self.len() + self.cells.len() / CELL)
+    }
+
     /// The numbers of the event's cells.
     #[inline]
     pub fn event(&self, index: usize) -> &[u32] {

@@ -59,6 +59,8 @@ pub enum Fault {
     },
     /// Its output breaks the contract.
     Lied(Violation),
+    /// It made more of the parts of a batch than there is room for.
+    Swollen,
 }
 
 impl fmt::Display for Fault {
@@ -79,6 +81,7 @@ impl fmt::Display for Fault {
             Fault::NoMemory => f.write_str("out of memory: its project has no more"),
             Fault::NotStarted(why) => write!(f, "no instance: {why}"),
             Fault::Lied(violation) => violation.fmt(f),
+            Fault::Swollen => f.write_str("it makes more of a batch than there is room for"),
         }
     }
 }

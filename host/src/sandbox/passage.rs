@@ -29,6 +29,9 @@ const SMALL_CALLS: u64 = 20;
 /// Events that a plugin is tried with after it was suspended, so that one that has not changed costs little.
 const TRIAL: usize = 16;
 
+/// What comes out of all parts of a batch may be so many times what may come out of a call.
+const SWELLING: usize = 4;
+
 /// A project that has no memory left has so long to find some, before that is taken for a plugin's fault.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -74,6 +77,8 @@ pub struct Passage {
     parts: VecDeque<Part>,
     /// What came out of it.
     made: Option<Batch>,
+    /// Bytes that this stands for, if there is more than one part.
+    weight: usize,
     is_last: bool,
     /// Fuel of calls that failed at this stage, and the most that it may be.
     spent: u64,
@@ -92,6 +97,7 @@ impl Passage {
             stage: 0,
             parts: [Part { batch, ..Part::default() }].into(),
             made: None,
+            weight: 0,
             is_last,
             spent: 0,
             most: None,
@@ -156,6 +162,7 @@ impl Passage {
             }
             let fuel = stage.stats.fuel;
             let called = match part.is_in_doubt {
+                _ if self.weight > SWELLING * stage.output_bytes() => Err(Fault::Swollen),
                 true => stage.process(&mut part.batch.tail(1), held, true),
                 false => {
                     let is_last = part.is_last || self.is_last && self.parts.is_empty();
@@ -193,7 +200,7 @@ impl Passage {
     fn search(&mut self, mut part: Part, fault: &Fault, stage: &mut Stage, on_fault: OnFault, now: Instant) {
         let (batch, count) = (&part.batch, part.batch.len());
         let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(batch) + SMALL_CALLS * stage.base_fuel());
-        let may_go_on = stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_));
+        let may_go_on = stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_) | Fault::Swollen);
         let is_alone = part.is_in_doubt || count - batch.marks.len() == 1;
         let new = match count - part.held {
             0 => count,
@@ -232,6 +239,9 @@ impl Passage {
     }
 
     fn put(&mut self, made: Batch) {
+        if !self.parts.is_empty() {
+            self.weight += made.weight();
+        }
         match &mut self.made {
             Some(before) => before.append(&made),
             None => self.made = Some(made),
@@ -245,6 +255,6 @@ impl Passage {
         }
         self.stage += 1;
         self.parts.push_back(Part { batch: self.made.take().unwrap_or_default(), ..Part::default() });
-        (self.spent, self.most, self.went_well) = (0, None, false);
+        (self.spent, self.most, self.weight, self.went_well) = (0, None, 0, false);
     }
 }

@@ -92,6 +92,11 @@ impl Stage {
         self.limits.fuel_base
     }
 
+    /// Bytes that a call may hand over.
+    pub fn output_bytes(&self) -> usize {
+        self.limits.output_bytes
+    }
+
     /// Bytes of linear memory that it has.
     pub fn memory(&self) -> usize {
         self.instance.as_ref().map_or(0, Instance::memory)
@@ -351,7 +356,7 @@ fn check(output: &Output, batch: &Batch, limits: &Limits) -> Result<(), Violatio
     if events > most_events {
         return Err(Violation(format!("{events} events, and {most_events} are allowed")));
     }
-    let names: Vec<_> = output.fields.iter().map(|field| written(&field.name)).collect();
+    let names: Vec<_> = output.fields.iter().map(|field| written(field.name.as_bytes())).collect();
     output::check(&Numbers {
         inputs: batch.len(),
         data: batch.arena.len(),
@@ -368,8 +373,11 @@ fn check(output: &Output, batch: &Batch, limits: &Limits) -> Result<(), Violatio
         most_bytes: limits.output_bytes.max(2 * batch.arena.len()),
     })?;
     // Each is written as often as it is referred to.
-    let reasons = output.failed.chunks_exact(2).map(|pair| output.reasons[pair[1] as usize].len().min(limits.reason));
-    let (bytes, most) = (reasons.sum::<usize>(), limits.output_bytes);
+    let reason = |pair: &[u32]| {
+        let reason = output.reasons[pair[1] as usize].as_bytes();
+        written(&reason[..reason.len().min(limits.reason)]) as usize
+    };
+    let (bytes, most) = (output.failed.chunks_exact(2).map(reason).sum::<usize>(), limits.output_bytes);
     if bytes > most {
         return Err(Violation(format!("the reasons have {bytes} bytes together, and {most} are allowed")));
     }
@@ -377,7 +385,6 @@ fn check(output: &Output, batch: &Batch, limits: &Limits) -> Result<(), Violatio
 }
 
 /// Bytes of a text where it is written, with its escapes.
-fn written(text: &str) -> u32 {
-    let bytes = |byte: u8| if byte < b' ' { 6 } else { 1 };
-    text.bytes().map(bytes).sum()
+fn written(text: &[u8]) -> u32 {
+    text.iter().map(|byte| if *byte < b' ' { 6 } else { 1 }).sum()
 }

@@ -108,6 +108,22 @@ fn a_few_numbers_that_stand_for_many_bytes_are_a_lie() {
 }
 
 #[test]
+fn parts_that_swell_one_by_one_are_too_much_together() {
+    let (site, ran) = attack("swell-alone", "");
+    let made = String::from_utf8(site.ndjson("evil/own")).unwrap();
+    let (good, raw): (Vec<_>, Vec<_>) = made.lines().partition(|line| line.starts_with("{\"nnn"));
+    // Each has eleven and a half million bytes, and four times sixteen are too many.
+    assert_eq!(good.len(), 6);
+    assert!(
+        raw.iter()
+            .all(|line| line.contains("weir-evil: suspended for 1 s: it makes more of a batch than there is room for"))
+    );
+    let raw: Vec<_> = raw.iter().map(|line| &line[..23]).collect();
+    assert_eq!(raw, lines()[6..].iter().map(|line| format!("{{\"content\":\"{line}\",")).collect::<Vec<_>>());
+    ran.assert_counts("evil/own", [EVENTS, EVENTS, EVENTS - 6, 0]);
+}
+
+#[test]
 fn it_may_not_talk_for_ever() {
     for mode in ["log-without-end", "count-without-end"] {
         assert_always_faults(mode, "", "trapped: it logs and counts more than # bytes in one call");

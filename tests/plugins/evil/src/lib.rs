@@ -78,6 +78,7 @@ enum Mode {
     ManyReasons,
     ManyEvents,
     LongNames,
+    SwellAlone,
     // Being a nuisance within the contract.
     HoldForEver,
     HoldForEverAndSpin,
@@ -230,6 +231,13 @@ fn attack(input: Batch, is_last: bool) -> Output {
             out.fields[0].name = "\x01".repeat(256);
             out.cells = [0, 0, 0].repeat(400_000);
             (out.rows, out.origins) = (vec![400_000], vec![0, events]);
+        }
+
+        Mode::SwellAlone if events > 1 => panic!("too many"),
+        Mode::SwellAlone => {
+            // Not too much for one event.
+            out.fields[0].name = "n".repeat(256);
+            (out.rows, out.cells) = (vec![40_000], [0, 0, 0].repeat(40_000));
         }
 
         Mode::HoldForEver => out = Output { held: events, ..nothing() },
