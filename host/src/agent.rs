@@ -19,7 +19,7 @@ use crate::config::{self, Config, ConfigErrors, Logstore, Place, Problem};
 use crate::lane::{Lane, Mode, Parts, Scratch, Tap};
 use crate::metrics::{Accounts, PluginAccounts};
 use crate::registry;
-use crate::sandbox::compile::Compiler;
+use crate::sandbox::compile::{ByChild, Cache, Compiler};
 use crate::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};
 use crate::schedule::Schedule;
 use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
@@ -58,6 +58,8 @@ pub struct Options {
     pub mode: Mode,
     /// Who looks on, by logstore.
     pub taps: BTreeMap<String, Tap>,
+    /// How plugins are compiled.
+    pub compile: ByChild,
     /// Runs plugins without fuel, and believes them: only to measure what metering and checking cost.
     pub trusts_plugins: bool,
 }
@@ -72,18 +74,14 @@ impl Agent {
         if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
             tracing::warn!("cannot raise the limit of open files: {error}");
         }
-        let mut directory = fs::DirBuilder::new();
         let data_dir = &config.data_dir;
-        directory
-            .recursive(true)
-            .mode(0o750)
-            .create(data_dir)
-            .with_context(|| format!("data_dir {}", data_dir.display()))?;
+        make_data_dir(data_dir)?;
         let checkpoint = Arc::new(Checkpoint::open(&data_dir.join("checkpoint.redb"))?);
         let cache = data_dir.join("cache");
         let sandbox = match options.trusts_plugins {
             true => Sandbox::unmetered(Compiler::in_process(&cache)?)?,
-            false => Sandbox::new(Compiler::new(&cache)?)?,
+            // The checkpoint is ours alone, so the cache is too.
+            false => Sandbox::new(Compiler::new(&cache, Cache::Own, options.compile)?)?,
         };
 
         let mut plugins = Plugins::new(sandbox, &config.plugin_dirs);
@@ -259,6 +257,12 @@ impl<'a> Plugins<'a> {
     }
 }
 
+/// Makes the directory of an agent's own files, if need be.
+pub fn make_data_dir(data_dir: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir);
+    made.with_context(|| format!("data_dir {}", data_dir.display()))
+}
+
 /// Whether an agent of these groups runs the logstore.
 pub fn is_for(logstore: &Logstore, groups: &[String]) -> bool {
     logstore.machine_groups.is_empty() || logstore.machine_groups.iter().any(|group| groups.contains(group))
@@ -355,5 +359,5 @@ fn checkpoint_writer(checkpoint: &Arc<Checkpoint>) -> Result<(mpsc::Sender<()>, 
 
 /// A sandbox for a command that isn't the agent, which keeps what it compiles in that directory.
 pub fn sandbox_for_tools(cache: &Path) -> Result<Sandbox> {
-    Sandbox::new(Compiler::new(cache)?)
+    Sandbox::new(Compiler::new(cache, Cache::Shared, ByChild::default())?)
 }

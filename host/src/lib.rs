@@ -13,6 +13,7 @@
 //! - [`lane`] joins the three for one logstore; [`schedule`] says whose turn it is.
 //! - [`checkpoint`] keeps settled offsets, [`metrics`] names what is counted, [`config`] says what is wanted;
 //!   [`registry`] finds plugins.
+//! - [`confine`] takes from the process what its configuration does not need.
 //! - [`budget`] counts a project's memory, [`books`] has all accounts together.
 //! - [`agent`] puts a configuration to work; [`cli`] has one file a command.
 //! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
@@ -24,6 +25,7 @@ pub mod checkpoint;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confine;
 pub mod event;
 pub mod lane;
 pub mod metrics;

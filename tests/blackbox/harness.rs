@@ -174,7 +174,8 @@ impl Site {
     }
 
     fn ran(&self, done: Done) -> Ran {
-        let summary = fs::read(self.path("summary.json")).ok();
+        // It is made at the start and written at the end.
+        let summary = fs::read(self.path("summary.json")).ok().filter(|json| !json.is_empty());
         let Books { logstores, projects } =
             summary.map(|json| serde_json::from_slice(&json).unwrap()).unwrap_or_default();
         let plugins: BTreeMap<_, _> =

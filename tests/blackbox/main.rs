@@ -8,10 +8,13 @@
 //! [`logrotate`] the real one, under load · [`hostile`] a tenant's volume · [`formats`] encodings, gzip, long lines,
 //! old files · [`containers`] CRI and Docker · [`multiline`] events of several lines · [`restart`] being stopped and
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
+//! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls.
 
+mod bombs;
 mod checkpoints;
 mod commands;
+mod confine;
 mod containers;
 mod cost;
 mod disk;

@@ -154,8 +154,8 @@ fn a_data_dir_belongs_to_one_agent() {
     second.assert_code(70);
     let checkpoint = site.path("data/checkpoint.redb");
     assert_eq!(
-        second.stderr,
-        format!("error: the checkpoint {} is in use: another weir runs with this data_dir\n", checkpoint.display())
+        second.stderr.lines().last().unwrap(),
+        format!("error: the checkpoint {} is in use: another weir runs with this data_dir", checkpoint.display())
     );
     site.append("logs/a.log", numbers(10..20));
     agent.wait_for_lines("a/b", 20);

@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoints;
+mod compile;
 mod demo;
 pub mod mock_log;
 mod pipe;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::ConfigErrors;
-use crate::sandbox::compile;
+use crate::sandbox::compile::COMMAND;
 use crate::sandbox::instance::SettingsRefused;
 
 /// Exit codes, after sysexits.h.
@@ -53,8 +54,8 @@ enum Command {
         command: plugin::Command,
     },
     /// Compile a plugin from standard input to standard output, within limits
-    #[command(name = compile::COMMAND, hide = true)]
-    Compile,
+    #[command(name = COMMAND, hide = true)]
+    Compile(compile::Args),
 }
 
 /// Parses the arguments, runs the command, and says what went wrong.
@@ -75,7 +76,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::MockLog(args) => mock_log::run(args),
         Command::Plugin { command } => plugin::run(&command),
-        Command::Compile => compile::child_main(),
+        Command::Compile(args) => compile::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,15 +1,22 @@
 //! `weir run`: the agent.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::agent::{Agent, GRACE, Options};
-use crate::config::{self, ConfigErrors};
+use crate::agent::{self, Agent, GRACE, Options, is_for};
+use crate::config::{self, Config, ConfigErrors, Confine, Place, Problem};
+use crate::confine::{self, Needs};
 use crate::lane::Mode;
+use crate::sandbox::compile::ByChild;
 
 /// Follow files, parse them with their logstore's plugins, and ship the result.
 ///
@@ -32,24 +39,34 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     super::start_log("info");
-    let mut signals = Signals::listen()?;
+    let signals = Signals::listen()?;
     let file = args.config.to_string_lossy();
     let loaded = config::load(&args.config)?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_file(&file));
     }
+    let config = &loaded.config;
+    let summary_file = args.summary.as_deref().map(open_summary).transpose()?;
+    agent::make_data_dir(&config.data_dir)?;
+    confine_to(config, &file, &args.machine_group)?;
+    // From here on there may be other threads.
+    let told = signals.watch()?;
     let mode = if args.until_idle { Mode::until_idle() } else { Mode::default() };
-    let options = Options { machine_groups: args.machine_group.clone(), mode, ..Options::default() };
-    let agent = Agent::start(&loaded.config, &file, options)?;
+    let compile = ByChild { stop: told.flag.clone(), ..ByChild::default() };
+    let options = Options { machine_groups: args.machine_group.clone(), mode, compile, ..Options::default() };
+    let agent = match Agent::start(config, &file, options) {
+        Err(_) if told.flag.load(Ordering::Relaxed) => return Ok(()),
+        started => started?,
+    };
     for problem in &agent.problems {
         tracing::error!("this logstore is not read: {}", problem.in_file(&file));
     }
-    tracing::info!(logstores = agent.books.logstores.len(), workers = loaded.config.workers, "running");
+    tracing::info!(logstores = agent.books.logstores.len(), workers = config.workers, "running");
 
     if agent.books.logstores.is_empty() {
         tracing::warn!("no logstore of this configuration is for this agent's machine groups");
     }
-    signals.wait(&agent, args.until_idle);
+    told.wait(&agent, args.until_idle);
     let is_lost = agent.has_lost_a_sink();
     let (books, problems) = (agent.books.clone(), agent.problems.clone());
     agent.stop(if is_lost { Duration::ZERO } else { GRACE })?;
@@ -66,15 +83,41 @@ pub fn run(args: &Args) -> Result<()> {
             counts["faults"]
         );
     }
-    if let Some(path) = &args.summary {
-        let text = serde_json::to_vec_pretty(&summary)?;
-        std::fs::write(path, text).with_context(|| format!("writing the summary to {}", path.display()))?;
+    if let Some(mut file) = summary_file {
+        file.set_len(0)
+            .and_then(|()| file.write_all(&serde_json::to_vec_pretty(&summary)?))
+            .context("writing the summary")?;
     }
     ensure!(!is_lost, "a sink is gone; what was in flight comes again at the next start");
-    match args.until_idle && !problems.is_empty() {
+    match args.until_idle && !problems.is_empty() && !told.flag.load(Ordering::Relaxed) {
         true => Err(ConfigErrors::new(&*file, problems).into()),
         false => Ok(()),
     }
+}
+
+/// Opened at the start, when the agent may still make files anywhere.
+fn open_summary(path: &Path) -> Result<File> {
+    let opened = File::options().create(true).write(true).truncate(false).open(path);
+    opened.with_context(|| format!("the summary {}", path.display()))
+}
+
+/// Takes from this thread, which is the only one, all that the logstores of these groups do not need.
+fn confine_to(config: &Config, file: &str, groups: &[String]) -> Result<()> {
+    if config.confine == Confine::Off {
+        return Ok(());
+    }
+    let logstores = config.logstores.iter().filter(|logstore| is_for(logstore, groups));
+    let report = confine::confine(&Needs::of(config, logstores));
+    if report.gaps.is_empty() {
+        tracing::info!("confined: {report}");
+    } else if config.confine == Confine::BestEffort {
+        tracing::warn!("confined: {report}");
+    } else {
+        let place = Place { path: "confine".into(), ..Place::default() };
+        let message = format!("is required, and cannot be had: {}", report.gaps.join("; "));
+        return Err(ConfigErrors::new(file, vec![Problem::new(place, message)]).into());
+    }
+    Ok(())
 }
 
 /// The signals that end the agent. They are listened for before anything starts, so that none comes too early.
@@ -82,6 +125,12 @@ struct Signals {
     runtime: Runtime,
     terminate: Signal,
     interrupt: Signal,
+}
+
+/// Whether a signal came.
+struct Told {
+    flag: Arc<AtomicBool>,
+    news: mpsc::Receiver<()>,
 }
 
 impl Signals {
@@ -93,24 +142,39 @@ impl Signals {
         Ok(Signals { runtime, terminate, interrupt })
     }
 
+    /// Waits for the first of them on a thread of its own: it may come while the agent starts.
+    fn watch(mut self) -> Result<Told> {
+        let flag = Arc::new(AtomicBool::new(false));
+        let (told, news) = mpsc::channel();
+        let told_by = flag.clone();
+        let wait = move || {
+            self.runtime.block_on(async {
+                tokio::select! {
+                    _ = self.terminate.recv() => {}
+                    _ = self.interrupt.recv() => {}
+                }
+            });
+            told_by.store(true, Ordering::Relaxed);
+            // More of them change nothing: they stay caught when nobody waits for them.
+            let _ = told.send(());
+        };
+        thread::Builder::new().name("signals".to_owned()).spawn(wait).context("starting a thread for signals")?;
+        Ok(Told { flag, news })
+    }
+}
+
+impl Told {
     /// Waits until all lanes are done, a sink is gone, or for a signal, which has the lanes drained.
-    fn wait(&mut self, agent: &Agent, until_idle: bool) {
+    fn wait(&self, agent: &Agent, until_idle: bool) {
         // An agent that follows may have no lane at all, and waits for a signal all the same.
         let goes_on =
             || !agent.has_lost_a_sink() && (!agent.is_done() || agent.books.logstores.is_empty() && !until_idle);
         // Looking is cheap, and whatever ends the agent needs no way to tell.
         let pause = Duration::from_millis(if until_idle { 10 } else { 500 });
-        self.runtime.block_on(async {
-            let done = async {
-                while goes_on() {
-                    tokio::time::sleep(pause).await;
-                }
-            };
-            tokio::select! {
-                () = done => {}
-                _ = self.terminate.recv() => agent.drain(),
-                _ = self.interrupt.recv() => agent.drain(),
+        while goes_on() {
+            if self.news.recv_timeout(pause).is_ok() {
+                return agent.drain();
             }
-        });
+        }
     }
 }

@@ -21,8 +21,8 @@ pub mod units;
 
 pub use problem::{ConfigErrors, Place, Problem};
 pub use resolved::{
-    Config, Files, Format, Invalid, Limits, Logstore, LongEvent, Multiline, Patterns, PluginRef, PluginUse, Project,
-    Rotated, Sink, StartAt,
+    Config, Confine, Files, Format, Invalid, Limits, Logstore, LongEvent, Multiline, Patterns, PluginRef, PluginUse,
+    Project, Rotated, Sink, StartAt,
 };
 pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, is_name};
 
@@ -132,6 +132,7 @@ sinks:
   archive: { type: file, path: "out/{project}/{logstore}.ndjson" }
   nowhere: { type: blackhole }
   screen: { type: stdout }
+confine: off
 "#;
 
     const NO_SHARES: &str = "has no effect in this version: lanes take plain turns";
@@ -246,6 +247,7 @@ sinks:
             data_dir: "/var/lib/weir".into(),
             plugin_dirs: vec!["/usr/lib/weir/plugins".into(), "/etc/weir/plugins".into()],
             workers: 3,
+            confine: Confine::Off,
             projects: BTreeMap::from([("shop".into(), Project { share: 2 }), ("other".into(), Project { share: 1 })]),
             logstores: vec![access, app],
             sinks: BTreeMap::from([

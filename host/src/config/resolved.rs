@@ -23,12 +23,26 @@ pub struct Config {
     pub plugin_dirs: Vec<PathBuf>,
     /// Worker threads, 1 to 256.
     pub workers: usize,
+    /// What becomes of a kernel that cannot confine the agent.
+    pub confine: Confine,
     /// By name: those that are declared, and those of all logstores.
     pub projects: BTreeMap<String, Project>,
     /// In the order of the file; at least one; no name twice.
     pub logstores: Vec<Logstore>,
     /// By name.
     pub sinks: BTreeMap<String, Sink>,
+}
+
+/// Whether the agent confines itself to what its configuration needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confine {
+    /// As far as the kernel can; what it cannot is told.
+    #[default]
+    BestEffort,
+    /// It does not run unconfined.
+    Required,
+    /// Not at all.
+    Off,
 }
 
 /// A tenant.
@@ -227,12 +241,13 @@ pub enum Sink {
 
 /// Makes a config of what was typed; worth nothing if errors were reported.
 pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
-    let keys = ["data_dir", "plugin_dirs", "workers", "projects", "logstores", "sinks"];
+    let keys = ["data_dir", "plugin_dirs", "workers", "confine", "projects", "logstores", "sinks"];
     let table = fields.table(root, &keys)?;
     let data_dir = table.get("data_dir").and_then(|node| fields.path(node));
     let plugin_dirs = table.get("plugin_dirs").map(|node| plugin_dirs(node, fields));
     let cores = available_parallelism().map_or(1, usize::from);
     let workers = fields.integer(table.get("workers"), cores.min(DEFAULT_WORKERS_MAX) as u64, 1..=256);
+    let confine = table.get("confine").and_then(|node| confine(node, fields));
     let mut projects = projects(table.get("projects"), fields);
     let sinks = sinks(table.get("sinks"), fields);
     let sink_names = sinks.as_ref().map(|sinks| sinks.keys().map(String::as_str).collect());
@@ -245,6 +260,7 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
         data_dir: data_dir.unwrap_or_else(|| "/var/lib/weir".into()),
         plugin_dirs: plugin_dirs.unwrap_or_else(super::default_plugin_dirs),
         workers: workers as usize,
+        confine: confine.unwrap_or_default(),
         projects,
         logstores,
         sinks: sinks?.into_iter().filter_map(|(name, sink)| Some((name, sink?))).collect(),
@@ -253,6 +269,11 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
 
 fn plugin_dirs(node: &Node, fields: &mut Fields) -> Vec<PathBuf> {
     fields.list(Some(node)).iter().filter_map(|item| fields.path(item)).collect()
+}
+
+fn confine(node: &Node, fields: &mut Fields) -> Option<Confine> {
+    let choices = [("best_effort", Confine::BestEffort), ("required", Confine::Required), ("off", Confine::Off)];
+    fields.choice(node, &choices)
 }
 
 fn projects(node: Option<&Node>, fields: &mut Fields) -> BTreeMap<String, Project> {

@@ -107,6 +107,15 @@ impl PathTemplate {
         Ok(PathTemplate { base: base.to_owned(), parts })
     }
 
+    /// The directory that the paths of all logstores are below.
+    pub fn directory(&self) -> PathBuf {
+        let fixed = match self.parts.first() {
+            Some(Part::Text(text)) => text.as_str(),
+            _ => "",
+        };
+        self.base.join(fixed.rfind('/').map_or("", |slash| &fixed[..=slash])).components().collect()
+    }
+
     /// The path for that logstore. Absolute if the base is.
     pub fn render(&self, name: &LogstoreName) -> PathBuf {
         let parts = self.parts.iter().map(|part| match part {
@@ -141,14 +150,16 @@ mod tests {
     fn templates_render() {
         let name: LogstoreName = "shop/nginx".parse().unwrap();
         let cases = [
-            ("out/{project}/{logstore}.ndjson", "/etc/{x}/out/shop/nginx.ndjson"),
-            ("/var/out.ndjson", "/var/out.ndjson"),
-            ("{logstore}", "/etc/{x}/nginx"),
-            ("./a..b/{project}{project}-{logstore}.gz", "/etc/{x}/a..b/shopshop-nginx.gz"),
+            ("out/{project}/{logstore}.ndjson", "/etc/{x}/out/shop/nginx.ndjson", "/etc/{x}/out"),
+            ("/var/out.ndjson", "/var/out.ndjson", "/var"),
+            ("/{logstore}", "/nginx", "/"),
+            ("{logstore}", "/etc/{x}/nginx", "/etc/{x}"),
+            ("./a..b/c-{project}{project}-{logstore}.gz", "/etc/{x}/a..b/c-shopshop-nginx.gz", "/etc/{x}/a..b"),
         ];
-        for (text, path) in cases {
+        for (text, path, directory) in cases {
             let template = PathTemplate::parse(text, Path::new("/etc/{x}")).unwrap();
             assert_eq!(template.render(&name).to_str(), Some(path));
+            assert_eq!(template.directory().to_str(), Some(directory));
         }
     }
 

@@ -1,68 +1,146 @@
 //! From the bytes of a component to compiled code, in a child process, kept in a private cache.
 //!
 //! Compiling is outside of what wasmtime promises to bound: a small file may take for ever and all memory. So
-//! it happens in a child of the same binary (`weir __compile`) with limits on CPU time and address space.
+//! it happens in a child of the same binary (`weir __compile`) with [limits](CompileLimits), the lowest priority, one
+//! thread, and nothing that it could reach but its input and its output. There is one at a time, so that no upload
+//! takes more than a part of one core. A compile bomb is an error.
 //!
 //! The cache holds `<digest>-<engine>.cwasm` in a directory that only this user may enter. What is in there is
 //! machine code and is trusted: no file comes in but through this module.
 
-use std::fs;
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Resource, Rlimit, getuid, setrlimit};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getuid, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::limits::{COMPILE_CPU_SECONDS, COMPILE_MEMORY, COMPONENT_BYTES};
+use super::limits::{COMPONENT_BYTES, CompileLimits};
+use crate::confine;
 
 /// The hidden command of the binary that compiles standard input to standard output.
 pub const COMMAND: &str = "__compile";
 
+/// What the name of a file begins with that is being written.
+const UNFINISHED: &str = "compiling-";
+
+/// An unfinished file of a cache that others use too is nobody's any more when it is so old.
+const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes of what a child says that are shown.
+const SAID: u64 = 2000;
+
+/// How often a child is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Whoever holds it compiles.
+static COMPILING: Mutex<()> = Mutex::new(());
+
 /// Where and how plugins are compiled.
 pub struct Compiler {
     cache: PathBuf,
-    /// The binary that has the command `__compile`; none compiles in this process, for tests.
-    binary: Option<PathBuf>,
+    /// None compiles in this process, for tests.
+    child: Option<ByChild>,
+}
+
+/// How plugins are compiled in a child.
+#[derive(Clone)]
+pub struct ByChild {
+    /// The binary that has the command `__compile`.
+    pub binary: PathBuf,
+    /// What it may take.
+    pub limits: CompileLimits,
+    /// Ends what is being compiled, and begins nothing more.
+    pub stop: Arc<AtomicBool>,
+}
+
+impl Default for ByChild {
+    fn default() -> Self {
+        // By the link of its process: the file may have been replaced since.
+        let binary = PathBuf::from("/proc/self/exe");
+        ByChild { binary, limits: CompileLimits::default(), stop: Arc::default() }
+    }
+}
+
+/// Whose a cache is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// This process's alone: what another left unfinished is removed.
+    Own,
+    /// Other processes may compile into it at the same time.
+    Shared,
 }
 
 impl Compiler {
-    /// Compiles in children of this binary, and keeps the results in that directory, which is made if need be.
-    pub fn new(cache: &Path) -> Result<Self> {
-        let binary = std::env::current_exe().context("finding weir's own binary, to compile plugins with")?;
+    /// Compiles in children, and keeps the results in that directory, which is made if need be.
+    pub fn new(cache: &Path, whose: Cache, child: ByChild) -> Result<Self> {
         private_directory(cache)?;
-        Ok(Compiler { cache: cache.to_owned(), binary: Some(binary) })
+        remove_unfinished(cache, if whose == Cache::Own { Duration::ZERO } else { FORGOTTEN })?;
+        Ok(Compiler { cache: cache.to_owned(), child: Some(child) })
     }
 
     /// Compiles in this process: for tests, whose binary has no commands.
     pub fn in_process(cache: &Path) -> Result<Self> {
         private_directory(cache)?;
-        Ok(Compiler { cache: cache.to_owned(), binary: None })
+        Ok(Compiler { cache: cache.to_owned(), child: None })
     }
 
     /// The compiled component, from the cache if it is there.
     pub(super) fn compile(&self, engine: &Engine, bytes: &[u8], digest: &str) -> Result<Component> {
         let kept = self.cache.join(format!("{digest}-{:016x}.cwasm", compatibility(engine)));
-        if kept.exists() {
-            match load(engine, &kept) {
-                Ok(component) => return Ok(component),
-                Err(error) => {
-                    tracing::warn!(file = %kept.display(), "compiled plugin is not usable, compiling again: {error:#}")
-                }
-            }
+        if let Some(component) = known(engine, &kept) {
+            return Ok(component);
         }
-        let mut file = tempfile::NamedTempFile::new_in(&self.cache).context("writing the compiled plugin")?;
-        match &self.binary {
-            Some(binary) => compile_in_child(binary, bytes, file.as_file())?,
+        let _alone = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
+        // Somebody may have waited for the same one.
+        if let Some(component) = known(engine, &kept) {
+            return Ok(component);
+        }
+        let mut file = tempfile::Builder::new();
+        let mut file = file.prefix(UNFINISHED).tempfile_in(&self.cache).context("writing the compiled plugin")?;
+        match &self.child {
+            Some(child) => child.compile(bytes, file.as_file())?,
             None => file.write_all(&compile_here(engine, bytes)?)?,
         }
         file.persist(&kept).context("keeping the compiled plugin")?;
         load(engine, &kept)
     }
+}
+
+/// What is in the cache, if it is and can be used.
+fn known(engine: &Engine, kept: &Path) -> Option<Component> {
+    if !kept.exists() {
+        return None;
+    }
+    let warn = |error: &anyhow::Error| {
+        tracing::warn!(file = %kept.display(), "compiled plugin is not usable, compiling again: {error:#}");
+    };
+    load(engine, kept).inspect_err(warn).ok()
+}
+
+/// Removes what whoever was killed while compiling has left, if it is so old.
+fn remove_unfinished(cache: &Path, age: Duration) -> Result<()> {
+    for entry in fs::read_dir(cache).with_context(|| format!("reading {}", cache.display()))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // An older weir gave them names that begin with `.tmp`.
+        let is_unfinished = [UNFINISHED, ".tmp"].iter().any(|start| name.to_string_lossy().starts_with(start));
+        let written = || entry.metadata().and_then(|meta| meta.modified());
+        let is_old = || written().is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_default() >= age);
+        if is_unfinished && (age.is_zero() || is_old()) {
+            fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A directory that nobody else may enter. An existing one is refused unless it is ours and private.
@@ -103,46 +181,130 @@ fn load(engine: &Engine, path: &Path) -> Result<Component> {
     Ok(component?)
 }
 
-fn compile_in_child(binary: &Path, bytes: &[u8], output: &fs::File) -> Result<()> {
-    let mut child = Command::new(binary)
-        .arg(COMMAND)
-        .env_clear()
-        .stdin(Stdio::piped())
-        .stdout(output.try_clone()?)
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting {} to compile a plugin", binary.display()))?;
-    let mut input = child.stdin.take().context("the child has an input")?;
-    // The child reads all of its input before it writes anything. If it dies early, its status says why.
-    let _ = input.write_all(bytes);
-    drop(input);
-    let result = child.wait_with_output()?;
-    if result.status.success() {
-        return Ok(());
+impl ByChild {
+    /// Compiles to that file, which has part of the result after an error.
+    fn compile(&self, bytes: &[u8], output: &File) -> Result<()> {
+        ensure!(!self.is_stopped(), "weir is stopping");
+        let CompileLimits { cpu_seconds, memory, output: most, .. } = self.limits;
+        let mut child = Command::new(&self.binary)
+            .arg0("weir")
+            .arg(COMMAND)
+            .args([u64::from(std::process::id()), cpu_seconds, memory, most].map(|number| number.to_string()))
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(Stdio::piped())
+            // Ctrl-C at a terminal is for the agent.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("starting {} to compile a plugin", self.binary.display()))?;
+        let input = child.stdin.take().context("the child has an input")?;
+        let errors = child.stderr.take().context("the child has an output of errors")?;
+        let (ended, said) = thread::scope(|scope| {
+            // If it dies early, its status says why.
+            scope.spawn(move || { input }.write_all(bytes));
+            let said = scope.spawn(move || listen(errors));
+            let ended = self.wait(&mut child);
+            (ended, said.join().unwrap_or_default())
+        });
+        let status = ended?;
+        if status.success() {
+            return Ok(());
+        }
+        bail!("{}", self.reason(status, said.trim().trim_start_matches("error: ")))
     }
-    let said = String::from_utf8_lossy(&result.stderr);
-    match result.status.signal() {
-        Some(signal) if signal == rustix::process::Signal::XCPU.as_raw() || signal == 9 => {
-            bail!("compiling took more than {COMPILE_CPU_SECONDS} seconds of CPU time")
+
+    /// Waits for its end, and brings it about if need be.
+    fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
+        let deadline = Instant::now() + Duration::from_secs(self.limits.seconds);
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            let reason = match () {
+                () if self.is_stopped() => anyhow!("weir is stopping"),
+                () if Instant::now() >= deadline => anyhow!("compiling took longer than {} s", self.limits.seconds),
+                () => {
+                    thread::sleep(LOOK_EVERY);
+                    continue;
+                }
+            };
+            child.kill()?;
+            child.wait()?;
+            return Err(reason);
         }
-        Some(signal) => {
-            bail!("compiling ended by signal {signal}; it may use {COMPILE_MEMORY} bytes of memory: {}", said.trim())
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    /// Why it failed, in words.
+    fn reason(&self, status: ExitStatus, said: &str) -> String {
+        let CompileLimits { cpu_seconds, memory, output, .. } = self.limits;
+        let by = |signal: Signal| status.signal() == Some(signal.as_raw());
+        if by(Signal::XCPU) {
+            format!("compiling took more than {cpu_seconds} s of CPU time")
+        } else if by(Signal::XFSZ) {
+            format!("its compiled code has more than {} MiB", output >> 20)
+        } else if said.contains("memory allocation of ") || said.contains("Cannot allocate memory") {
+            format!("compiling took more than {} MiB of memory", memory >> 20)
+        } else if by(Signal::SEGV) || said.contains("overflowed its stack") {
+            "compiling it needs more stack than there is".to_owned()
+        } else if by(Signal::KILL) {
+            "compiling was killed, perhaps because the system had no more memory".to_owned()
+        } else if let Some(signal) = status.signal() {
+            format!("compiling ended by signal {signal}: {said}")
+        } else {
+            format!("it does not compile: {said}")
         }
-        None => bail!("it does not compile: {}", said.trim()),
     }
 }
 
-/// What the child process does: limits itself, then compiles standard input to standard output.
-pub fn child_main() -> Result<()> {
-    let limit = |resource, most| setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
-    limit(Resource::Cpu, COMPILE_CPU_SECONDS)?;
-    limit(Resource::As, COMPILE_MEMORY)?;
-    limit(Resource::Core, 0)?;
-    rustix::process::nice(10)?;
+/// What a child says: the first of it, harmless to a terminal, as part of it may be the plugin's words.
+fn listen(mut errors: impl Read) -> String {
+    let mut said = Vec::new();
+    // All is read, so that the child does not wait.
+    let _ = errors.by_ref().take(SAID).read_to_end(&mut said);
+    let _ = io::copy(&mut errors, &mut io::sink());
+    let mut text = String::new();
+    for c in String::from_utf8_lossy(&said).trim().chars() {
+        match c {
+            '\n' => text.push(c),
+            c if c.is_control() => text.extend(c.escape_default()),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// What the child process does: takes all from itself that it does not need, then compiles standard input to standard
+/// output.
+pub fn child_main(parent: u32, limits: CompileLimits) -> Result<()> {
+    confine_child(parent, limits)?;
     let mut bytes = Vec::new();
-    std::io::stdin().take(COMPONENT_BYTES + 1).read_to_end(&mut bytes)?;
+    io::stdin().take(COMPONENT_BYTES + 1).read_to_end(&mut bytes)?;
     let compiled = compile_here(&super::engine::engine()?, &bytes)?;
-    std::io::stdout().write_all(&compiled)?;
+    io::stdout().write_all(&compiled)?;
+    Ok(())
+}
+
+fn confine_child(parent: u32, limits: CompileLimits) -> Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // It may have died before this was known.
+    let is_orphan = getppid().map(Pid::as_raw_nonzero).is_none_or(|pid| pid.get() as u32 != parent);
+    ensure!(!is_orphan, "weir has ended");
+    rustix::process::nice(19)?;
+    confine::lock_up();
+    let limit = |resource, soft, hard| setrlimit(resource, Rlimit { current: Some(soft), maximum: Some(hard) });
+    // At the soft limit the signal says what it was.
+    limit(Resource::Cpu, limits.cpu_seconds, limits.cpu_seconds + 1)?;
+    limit(Resource::As, limits.memory, limits.memory)?;
+    limit(Resource::Fsize, limits.output, limits.output)?;
+    limit(Resource::Core, 0, 0)?;
+    // Neither a process, nor a thread, nor a file or socket besides the three that it has. Root may have processes.
+    limit(Resource::Nproc, 0, 0)?;
+    limit(Resource::Nofile, 3, 3)?;
     Ok(())
 }
 

@@ -80,11 +80,24 @@ pub const METADATA_BYTES: usize = 256 << 10;
 /// Bytes of a plugin's name. It stands in each of its errors.
 pub const PLUGIN_NAME: usize = 64;
 
-/// Seconds of CPU time that compiling one plugin may take. A Python plugin takes 14.
-pub const COMPILE_CPU_SECONDS: u64 = 120;
+/// What compiling one plugin may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// Seconds of CPU time. A Python plugin takes 14.
+    pub cpu_seconds: u64,
+    /// Seconds by the clock: it has the lowest priority, and may have to wait.
+    pub seconds: u64,
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Bytes of compiled code: about three times the `.wasm`.
+    pub output: u64,
+}
 
-/// Bytes of address space for compiling one plugin.
-pub const COMPILE_MEMORY: u64 = 4 << 30;
+impl Default for CompileLimits {
+    fn default() -> Self {
+        CompileLimits { cpu_seconds: 120, seconds: 600, memory: 4 << 30, output: 512 << 20 }
+    }
+}
 
 /// Part of the memory limit, in percent, past which an instance is replaced between two batches: linear
 /// memory never shrinks.

@@ -35,7 +35,7 @@ use compile::Compiler;
 
 pub use admission::Metadata;
 pub use chain::{Chain, Held, OnFault};
-pub use limits::Limits;
+pub use limits::{CompileLimits, Limits};
 pub use passage::{Passage, Step};
 pub use stage::Stage;
 

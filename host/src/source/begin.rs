@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime};
 use super::discover::Found;
 use super::disk::Meta;
 use super::identity::{self, Position};
-use super::reader::Reader;
+use super::reader::{Ends, Reader};
 use super::{Source, StartAt, TRY_AGAIN, Tracked};
 
 impl Source {
@@ -93,7 +93,7 @@ impl Source {
         tracing::info!(file = ?reader.name().path, "not what it was: reading it from its beginning");
         self.counts.truncations += 1;
         let key = self.take_key();
-        self.copies.remember(key, position, Path::new(""));
+        self.copies.remember(key, position, Path::new(""), Ends::default());
         tracked.announce = true;
         self.find_original(tracked);
     }

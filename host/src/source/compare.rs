@@ -161,8 +161,8 @@ impl Source {
         let Some((read, after)) = content.split_at_checked((looked - from) as usize) else {
             return match copy.is_quiet {
                 false => Verdict::NotYet,
-                // The original was written to after it was copied.
-                true if copy.head.len() == HEAD && !tracked.reader.is_compressed() => {
+                // The original was written to after it was copied: it was read to somewhere in the copy, and further.
+                true if !tracked.reader.is_compressed() && self.was_read_to_within(id, copy.len, original) => {
                     self.go_on_before(id, copy.len, original, position)
                 }
                 true => Verdict::No,
@@ -185,6 +185,14 @@ impl Source {
             Some(seen) => Verdict::Yes { original, position: Box::new(position), seen, has_rest: after == rest },
             None => Verdict::Unproven,
         }
+    }
+
+    /// Whether a read of the original ended somewhere in the copy, and what is before that is the same.
+    fn was_read_to_within(&self, id: FileId, len: u64, original: Original) -> bool {
+        let Some(tracked) = self.files.get(&id) else { return false };
+        let is_same = |(end, hash)| tracked.reader.seen_before(end).is_some_and(|seen| seen.stamp().tail_hash == hash);
+        // A short one may just be the same again.
+        self.ends_of(original).up_to(len).any(|(end, hash)| end >= HEAD as u64 && is_same((end, hash)))
     }
 
     /// A copy is gone on with where its original was left; at its end, if that was read further.

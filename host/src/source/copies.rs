@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use super::compare::{Candidate, Verdict, begins_alike};
 use super::identity::{FileId, Position, Seen};
+use super::reader::Ends;
 use super::rotation::{family, is_gzip, may_be_copy};
-use super::{Source, Tracked};
+use super::{After, Source, Tracked};
 
 /// Lives that are over and may turn up as copies.
 const MOST_PAST: usize = 256;
@@ -57,6 +58,7 @@ struct Past {
     position: Position,
     /// Where the file was before it had the name that it had at last.
     former: PathBuf,
+    ends: Ends,
 }
 
 #[derive(Default)]
@@ -84,10 +86,10 @@ impl Copies {
     }
 
     /// A life is over in which so much was read, of a file that had another name before.
-    pub fn remember(&mut self, key: u64, position: Position, former: &Path) {
+    pub fn remember(&mut self, key: u64, position: Position, former: &Path, ends: Ends) {
         let is_copied = self.copied.remove(&key);
         if position.looked() > 0 && !is_copied {
-            self.past.push_back(Past { key, position, former: former.to_owned() });
+            self.past.push_back(Past { key, position, former: former.to_owned(), ends });
             if self.past.len() > MOST_PAST {
                 self.past.pop_front();
             }
@@ -312,6 +314,16 @@ impl Source {
         }
     }
 
+    /// Where the last reads of an original that is no more ended.
+    pub(super) fn ends_of(&self, original: Original) -> Ends {
+        match original {
+            Original::Life(other, _) => self.files.get(&other).map(|file| file.reader.ends()),
+            Original::Past(key) => self.copies.past.iter().find(|past| past.key == key).map(|past| past.ends),
+            Original::Itself | Original::Next(_) | Original::Known(_) => None,
+        }
+        .unwrap_or_default()
+    }
+
     /// Goes on with a copy where its original was left.
     fn take_over(&mut self, id: FileId, original: Original, position: &Position, seen: Seen, has_rest: bool) {
         let Some(tracked) = self.files.get_mut(&id) else { return };
@@ -325,7 +337,7 @@ impl Source {
             Original::Life(other, key) => {
                 self.copies.copied.insert(key);
                 let Some(file) = self.files.get_mut(&other).filter(|file| file.is_over) else { return };
-                file.after = Some((id, len));
+                file.after = Some(After { file: id, len, is_final: false });
                 if has_rest {
                     self.copies.taken.insert(other);
                 }

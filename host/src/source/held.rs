@@ -11,7 +11,7 @@ use super::discover::Found;
 use super::disk::{self, Bytes};
 use super::identity::FileId;
 use super::rotation::family;
-use super::{Ended, Source, TRY_AGAIN, Then, Tracked};
+use super::{After, Ended, Source, TRY_AGAIN, Then, Tracked};
 
 impl Source {
     /// Lets go of files that are not found any more: those that nobody writes to, and those beyond the budgets.
@@ -45,7 +45,7 @@ impl Source {
         let Some(file) = self.files.get(&id) else { return false };
         let is_late = file.missing_since.is_some_and(|since| now - since >= self.settings.rotated.wait);
         let next = file.before.and_then(|next| self.files.get(&next));
-        let next = next.filter(|next| next.after.is_some_and(|(before, _)| before == id));
+        let next = next.filter(|next| next.after.as_ref().is_some_and(|after| after.file == id));
         is_late || next.is_some_and(|next| next.is_over || next.reader.meta().is_none_or(|meta| meta.len > 0))
     }
 
@@ -86,7 +86,7 @@ impl Source {
         }
         self.families.retain(|_, members| !members.is_empty());
         self.copies.forget(id);
-        self.copies.remember(file.reader.key(), file.reader.position(), file.reader.former());
+        self.copies.remember(file.reader.key(), file.reader.position(), file.reader.former(), file.reader.ends());
         let then = if links == 0 { Then::Deleted } else { Then::Gone };
         self.ended.push_back(Ended { key: file.reader.key(), then });
     }
@@ -100,7 +100,8 @@ impl Source {
             && let Some(other) = self.files.get_mut(&before)
         {
             other.before = Some(id);
-            tracked.after = Some((before, other.reader.meta().map_or(0, |meta| meta.len)));
+            let len = other.reader.meta().map_or(0, |meta| meta.len);
+            tracked.after = Some(After { file: before, len, is_final: false });
             self.enqueue(before);
         }
         self.families.entry(family.into()).or_default().push(id);
@@ -115,21 +116,30 @@ impl Source {
             self.enqueue(copy);
             return true;
         }
-        let Some((before, len)) = tracked.after else { return false };
+        let Some(After { file: before, len, is_final }) = tracked.after else { return false };
         if self.waits(before) {
             // Perhaps for this one.
             return false;
         }
         let has_content = tracked.is_over || tracked.reader.meta().is_none_or(|meta| meta.len > 0);
         if let Some(other) = self.files.get(&before) {
-            let reader = &other.reader;
-            let is_through = reader.is_at_end() && !other.queued && !reader.has_rest();
-            // One that goes on growing has been read as far as it was when this one was begun.
-            let is_far = !reader.is_at_end() && !reader.is_compressed() && reader.looked_at() >= len;
+            let (reader, mut len) = (&other.reader, len);
+            let size = reader.meta().filter(|_| !reader.is_compressed()).map(|meta| meta.len);
+            if has_content && !is_final {
+                len = size.unwrap_or(len);
+            }
+            let has_more = has_content && size.is_some_and(|size| reader.has_more(size));
+            // One that goes on growing has been read as far as it was.
+            let is_far = !reader.is_compressed() && reader.looked_at() >= len && (has_more || !reader.is_at_end());
+            let is_through = reader.is_at_end() && !other.queued && !reader.has_rest() && !has_more;
             if !other.is_failing && (other.is_over || !is_through && !is_far) {
                 // What it has at its end is complete once this file has something.
                 if has_content || !reader.is_at_end() {
                     self.enqueue(before);
+                }
+                if let Some(After { len: most, is_final, .. }) = self.files.get_mut(&id).and_then(|f| f.after.as_mut())
+                {
+                    (*most, *is_final) = (len, has_content);
                 }
                 return true;
             }
@@ -144,7 +154,7 @@ impl Source {
     pub(super) fn unblock_successor(&mut self, id: FileId) {
         let next = self.files.get(&id).and_then(|file| file.before);
         if let Some(next) = next
-            && self.files.get(&next).is_some_and(|next| next.after.is_some_and(|(before, _)| before == id))
+            && self.files.get(&next).is_some_and(|next| next.after.as_ref().is_some_and(|after| after.file == id))
         {
             self.enqueue(next);
         }

@@ -135,8 +135,8 @@ struct Tracked {
     /// When it is in [`Source::timers`].
     timer: Option<Instant>,
     missing_since: Option<Instant>,
-    /// The generation before it is read up to that size first.
-    after: Option<(FileId, u64)>,
+    /// What is read before it.
+    after: Option<After>,
     /// The generation after it.
     before: Option<FileId>,
     /// Whether it could not be read when that was last tried.
@@ -147,6 +147,15 @@ struct Tracked {
     is_over: bool,
     /// Whether a place in it is to be settled although there is no event before it.
     announce: bool,
+}
+
+/// The generation before a file, which is read first.
+struct After {
+    file: FileId,
+    /// Up to that size, if it goes on growing.
+    len: u64,
+    /// Whether that is its size after the file had something: whoever writes there has written all that it had for this.
+    is_final: bool,
 }
 
 /// A life of a file that is over, of which nothing more will be read.
@@ -386,7 +395,8 @@ impl Source {
         // What is left is in the copy, if there is one.
         tracked.reader.finish(chunk, &self.settings.framing, now, !was_copied);
         count(&mut self.counts, chunk);
-        self.copies.remember(tracked.reader.key(), tracked.reader.position(), tracked.reader.former());
+        let reader = &tracked.reader;
+        self.copies.remember(reader.key(), reader.position(), reader.former(), reader.ends());
         self.ended.push_back(Ended { key: tracked.reader.key(), then: Then::Anew });
         tracked.reader.begin_anew(key);
         tracked.is_over = false;

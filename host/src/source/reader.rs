@@ -147,6 +147,29 @@ pub struct Reader {
     /// When the bytes after the offset were last found to have grown.
     waits_since: Option<Instant>,
     at_end: bool,
+    /// Where the last reads ended, with hashes of the bytes before.
+    ends: Ends,
+}
+
+/// Offsets at which reads ended, with hashes of the 64 bytes before; the oldest is overwritten.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends {
+    ends: [(u64, u64); 8],
+    next: usize,
+}
+
+impl Ends {
+    fn add(&mut self, stamp: &Stamp) {
+        if self.ends.iter().all(|(offset, _)| *offset != stamp.looked) {
+            self.ends[self.next] = (stamp.looked, stamp.tail_hash);
+            self.next = (self.next + 1) % self.ends.len();
+        }
+    }
+
+    /// Those up to an offset.
+    pub fn up_to(&self, offset: u64) -> impl Iterator<Item = (u64, u64)> {
+        self.ends.into_iter().filter(move |(end, _)| (1..=offset).contains(end))
+    }
 }
 
 impl Reader {
@@ -168,6 +191,7 @@ impl Reader {
             len: 0,
             waits_since: None,
             at_end: false,
+            ends: Ends::default(),
         }
     }
 
@@ -223,6 +247,7 @@ impl Reader {
         self.key = key;
         (self.offset, self.len, self.waits_since, self.at_end) = (0, 0, None, false);
         self.next_event = 0;
+        self.ends = Ends::default();
         self.seen = Seen::default();
         self.memory = Memory::resume(&Place::default());
         self.rest = Vec::new();
@@ -248,6 +273,11 @@ impl Reader {
     /// Bytes of the content read so far.
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// Where the last reads ended.
+    pub fn ends(&self) -> Ends {
+        self.ends
     }
 
     /// Whether all was read that there was when it was last looked at.
@@ -447,11 +477,12 @@ impl Reader {
     }
 
     /// Says in the chunk which file it is of, and where in it.
-    fn describe(&self, chunk: &mut Chunk, ended: bool) {
+    fn describe(&mut self, chunk: &mut Chunk, ended: bool) {
         chunk.key = self.key;
         chunk.name = Some(self.name.clone());
         chunk.end = self.memory.place(self.offset);
         chunk.stamp = self.seen.stamp();
+        self.ends.add(&chunk.stamp);
         chunk.at_end = ended;
     }
 

@@ -1,0 +1,158 @@
+//! What a configuration needs of the machine.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use super::capabilities::Keep;
+use crate::config::{Config, Logstore, PathTemplate, PluginRef, Sink};
+
+/// Directories whose other contents are nobody's logs: a root in one of them is granted by itself, if it is there.
+const SYSTEM: [&str; 10] = ["/", "/boot", "/dev", "/etc", "/home", "/proc", "/run", "/sys", "/usr", "/var"];
+
+/// Whoever opens a pipe so does not wait for its other end.
+const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+
+/// The files, directories and ports that a process needs. A directory stands for all that is below it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// To read.
+    pub read: BTreeSet<PathBuf>,
+    /// To run, and to read.
+    pub run: BTreeSet<PathBuf>,
+    /// To make files and directories in, to read them and to write to them.
+    pub write: BTreeSet<PathBuf>,
+    /// To do anything in.
+    pub own: BTreeSet<PathBuf>,
+    /// Ports of TCP to connect to.
+    pub connect: BTreeSet<u16>,
+    /// Ports of TCP to listen on.
+    pub listen: BTreeSet<u16>,
+    /// Files and directories that must be writable.
+    pub(super) written: BTreeSet<PathBuf>,
+    /// What has to be granted although nobody needs it, and why.
+    pub(super) gaps: Vec<String>,
+    /// Whether it reads files of any owner.
+    reads_all: bool,
+}
+
+impl Needs {
+    /// What an agent needs that runs some logstores of the configuration. Its data directory is
+    /// there; the directories of sinks are made.
+    pub fn of<'a>(config: &'a Config, logstores: impl Iterator<Item = &'a Logstore>) -> Needs {
+        let mut needs = Needs { reads_all: true, ..Needs::default() };
+        needs.add_data(&config.data_dir);
+        needs.add_program();
+        config.plugin_dirs.iter().for_each(|dir| needs.add_plugins(dir));
+        for logstore in logstores {
+            needs.add_root(&logstore.files.root);
+            for used in &logstore.plugins {
+                if let PluginRef::Path(path) = &used.reference {
+                    needs.add_plugin(path);
+                }
+            }
+            match &config.sinks[&logstore.sink] {
+                Sink::File { path } => needs.add_output(path, &path.render(&logstore.name)),
+                Sink::Stdout | Sink::Blackhole => {}
+            }
+        }
+        needs
+    }
+
+    /// The capabilities that it needs.
+    pub(super) fn capabilities(&self) -> Keep<'_> {
+        if self.reads_all { Keep::Reading(&self.written) } else { Keep::Nothing }
+    }
+
+    fn add_data(&mut self, data_dir: &Path) {
+        self.own.extend(real(data_dir));
+        self.written.insert(data_dir.to_owned());
+        self.written.extend(fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path()));
+    }
+
+    /// Compiling a plugin is running this program once more.
+    fn add_program(&mut self) {
+        // By the link of its process: the name may be another file's by now.
+        let program = Path::new("/proc/self/exe");
+        self.run.insert(program.to_owned());
+        self.read.insert("/etc/ld.so.cache".into());
+        let program = real(program);
+        let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let mapped = maps.lines().filter_map(|line| line.find('/').map(|path| Path::new(&line[path..])));
+        for library in mapped.filter_map(real).filter(|path| Some(path) != program.as_ref()) {
+            // Its directory, as an update puts another file in its place.
+            self.run.extend(library.parent().filter(|dir| !is_system(dir)).map(Path::to_owned));
+        }
+    }
+
+    /// A root may be deleted and made again, or come later: its parent is granted, where that is not too much.
+    fn add_root(&mut self, root: &Path) {
+        let real_root = real(root);
+        let parent = nearest(root.parent().unwrap_or(root));
+        let parents = [Some(parent), real_root.as_deref().and_then(Path::parent).map(Path::to_owned)];
+        for parent in parents.into_iter().flatten() {
+            match &real_root {
+                Some(root) if is_system(&parent) => self.read.insert(root.clone()),
+                _ => self.read.insert(parent.clone()),
+            };
+            if real_root.is_none() && parent == Path::new("/") {
+                let root = root.display();
+                self.gaps.push(format!("reading files: the root {root} is not there, and neither is what is above it"));
+            }
+        }
+    }
+
+    fn add_plugins(&mut self, dir: &Path) {
+        self.read.extend(real(dir));
+        // A link in it may lead elsewhere.
+        for file in fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if file.is_symlink() && file.extension().is_some_and(|extension| extension == "wasm") {
+                self.read.extend(real(&file));
+            }
+        }
+    }
+
+    fn add_plugin(&mut self, path: &Path) {
+        self.read.extend(real(path));
+        self.read.extend(path.parent().and_then(real).filter(|dir| !is_system(dir)));
+    }
+
+    /// What is the same for all logstores of the sink; where that is not more than one would give, each by itself.
+    fn add_output(&mut self, template: &PathTemplate, file: &Path) {
+        // A device, a pipe, or a link to something elsewhere.
+        if fs::symlink_metadata(file).is_ok_and(|meta| !meta.is_file()) {
+            self.write.insert(file.to_owned());
+        }
+        let own = file.parent().unwrap_or(file);
+        for directory in [&*template.directory(), own] {
+            // If it can't be made, the sink says so, and tries again.
+            let _ = fs::create_dir_all(directory);
+            let directory = nearest(directory);
+            if !is_system(&directory) {
+                self.write.insert(directory);
+                break;
+            }
+            if own == directory {
+                let _ = fs::OpenOptions::new().create(true).append(true).custom_flags(NONBLOCK).open(file);
+                self.write.extend(real(file));
+            }
+        }
+        self.written.insert(if file.exists() { file.to_owned() } else { nearest(file) });
+    }
+}
+
+/// A path without links, of something that is there.
+fn real(path: impl AsRef<Path>) -> Option<PathBuf> {
+    fs::canonicalize(path).ok()
+}
+
+/// The real path of the nearest directory that is there, upwards.
+fn nearest(path: &Path) -> PathBuf {
+    let existing = path.ancestors().find(|path| path.is_dir());
+    existing.and_then(real).unwrap_or_else(|| "/".into())
+}
+
+fn is_system(dir: &Path) -> bool {
+    SYSTEM.iter().any(|system| Path::new(system) == dir)
+}
