@@ -200,7 +200,8 @@ impl Passage {
     fn search(&mut self, mut part: Part, fault: &Fault, stage: &mut Stage, on_fault: OnFault, now: Instant) {
         let (batch, count) = (&part.batch, part.batch.len());
         let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(batch) + SMALL_CALLS * stage.base_fuel());
-        let may_go_on = stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_) | Fault::Swollen);
+        let may_go_on =
+            stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_) | Fault::Swollen);
         let is_alone = part.is_in_doubt || count - batch.marks.len() == 1;
         let new = match count - part.held {
             0 => count,

@@ -118,7 +118,7 @@ fn parts_that_swell_one_by_one_are_too_much_together() {
         raw.iter()
             .all(|line| line.contains("weir-evil: suspended for 1 s: it makes more of a batch than there is room for"))
     );
-    let raw: Vec<_> = raw.iter().map(|line| &line[..23]).collect();
+    let raw: Vec<_> = raw.iter().map(|line| &line[..22]).collect();
     assert_eq!(raw, lines()[6..].iter().map(|line| format!("{{\"content\":\"{line}\",")).collect::<Vec<_>>());
     ran.assert_counts("evil/own", [EVENTS, EVENTS, EVENTS - 6, 0]);
 }

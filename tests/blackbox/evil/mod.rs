@@ -70,6 +70,7 @@ fn run(site: &Site, what: &str) -> Ran {
     let ran = site.run_with(&[]);
     ran.assert_settled();
     ran.assert_counts("good/nginx", [GOOD, GOOD, 0, 0]);
+    assert_eq!((ran.projects["good"]["read"], ran.projects["good"]["faults"]), (GOOD, 0));
     assert!(good_output(site) == peace(), "{what} changed what another logstore made");
     ran
 }
@@ -99,7 +100,10 @@ fn peace() -> &'static str {
 
 /// What was counted for the hostile plugin.
 fn plugin(ran: &Ran) -> &Plugin {
-    &ran.plugins["evil/own"][0]
+    let plugin = &ran.plugins["evil/own"][0];
+    assert!(["weir-evil", "odd", "nice"].contains(&&*plugin.name), "{plugin:?}");
+    assert_eq!(ran.projects["evil"]["fuel"], plugin.counts["fuel"]);
+    plugin
 }
 
 /// The error of an event; one that has an error has nothing else but its content and tags.

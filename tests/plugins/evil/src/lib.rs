@@ -384,7 +384,7 @@ fn beyond_memory() -> Vec<u8> {
 }
 
 /// A large list in memory that the plugin may have, but has not touched.
-#[allow(unsafe_code)]
+#[allow(unsafe_code, clippy::uninit_vec)]
 fn unwritten(bytes: usize) -> Vec<u8> {
     let mut list = Vec::with_capacity(bytes);
     // SAFETY: memory that WebAssembly gives is zero, and has room for so many bytes.
