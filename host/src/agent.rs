@@ -85,7 +85,8 @@ impl Agent {
         };
 
         let mut plugins = Plugins::new(sandbox, &config.plugin_dirs);
-        let budgets: BTreeMap<_, _> = config.projects.keys().map(|name| (name.clone(), Budget::new(None))).collect();
+        let budget = |project: &config::Project| Budget::new(project.memory.map(|bytes| bytes as usize));
+        let budgets: BTreeMap<_, _> = config.projects.iter().map(|(name, p)| (name.clone(), budget(p))).collect();
         let (mut chains, mut problems) = (Vec::new(), Vec::new());
         for logstore in config.logstores.iter().filter(|l| is_for(l, &options.machine_groups)) {
             match plugins.chain(logstore, &budgets[&logstore.name.project]) {
@@ -98,6 +99,8 @@ impl Agent {
         }
 
         let schedule = Schedule::new();
+        let projects: BTreeMap<_, _> =
+            config.projects.iter().map(|(name, p)| (name, schedule.project(p.share, p.cpu))).collect();
         let sinks: BTreeMap<_, _> = config
             .sinks
             .iter()
@@ -108,7 +111,7 @@ impl Agent {
         let mut books = Books { budgets, ..Books::default() };
         for (logstore, chain) in chains {
             let name = logstore.name.to_string();
-            let number = schedule.reserve();
+            let number = schedule.reserve(projects[&logstore.name.project]);
             let wake = |schedule: &Arc<Schedule<Scratch>>| {
                 let schedule = schedule.clone();
                 Box::new(move || schedule.wake(number))
@@ -172,6 +175,7 @@ impl Agent {
     /// Reads nothing more, and is done when what is in flight is settled.
     pub fn drain(&self) {
         self.mode.drain();
+        self.schedule.lift_ceilings();
         self.schedule.wake_all();
     }
 
@@ -219,12 +223,7 @@ impl<'a> Plugins<'a> {
     pub fn chain(&mut self, logstore: &Logstore, budget: &Arc<Budget>) -> Result<Chain, Vec<Problem>> {
         let (mut stages, mut problems) = (Vec::new(), Vec::new());
         for used in &logstore.plugins {
-            let limits = Limits {
-                fuel_base: used.limits.fuel_base,
-                fuel_per_byte: used.limits.fuel_per_byte,
-                memory: used.limits.memory,
-                ..Limits::default()
-            };
+            let limits = limits(&used.limits);
             match self.stage(&used.reference, &used.settings, limits, budget) {
                 Ok(stage) => stages.push(stage),
                 Err(error) => {
@@ -233,7 +232,12 @@ impl<'a> Plugins<'a> {
                 }
             }
         }
-        if problems.is_empty() { Ok(Chain::new(stages, OnFault::Raw)) } else { Err(problems) }
+        let on_fault = match logstore.on_fault {
+            config::OnFault::Raw => OnFault::Raw,
+            config::OnFault::Drop => OnFault::Drop,
+            config::OnFault::Hold => OnFault::Hold,
+        };
+        if problems.is_empty() { Ok(Chain::new(stages, on_fault)) } else { Err(problems) }
     }
 
     /// A plugin with its settings, which are JSON.
@@ -261,6 +265,26 @@ impl<'a> Plugins<'a> {
 pub fn make_data_dir(data_dir: &Path) -> Result<()> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir);
     made.with_context(|| format!("data_dir {}", data_dir.display()))
+}
+
+fn limits(limits: &config::Limits) -> Limits {
+    Limits {
+        fuel_base: limits.fuel_base,
+        fuel_per_byte: limits.fuel_per_byte,
+        configure_fuel: limits.configure_fuel,
+        memory: limits.memory as usize,
+        table_elements: limits.table_elements as usize,
+        instances: limits.instances as usize,
+        output_bytes: limits.output_bytes as usize,
+        output_events: limits.output_events as usize,
+        held_bytes: limits.held_bytes as usize,
+        fields: limits.fields as usize,
+        field_name: limits.field_name as usize,
+        reason: limits.reason as usize,
+        log_lines_per_second: limits.log_lines_per_second as u32,
+        log_line: limits.log_line as usize,
+        counters: limits.counters as usize,
+    }
 }
 
 /// Whether an agent of these groups runs the logstore.
@@ -360,4 +384,14 @@ fn checkpoint_writer(checkpoint: &Arc<Checkpoint>) -> Result<(mpsc::Sender<()>, 
 /// A sandbox for a command that isn't the agent, which keeps what it compiles in that directory.
 pub fn sandbox_for_tools(cache: &Path) -> Result<Sandbox> {
     Sandbox::new(Compiler::new(cache, Cache::Shared, ByChild::default())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_the_sandboxs_default() {
+        assert_eq!(limits(&config::Limits::default()), Limits::default());
+    }
 }

@@ -1,13 +1,32 @@
 //! Whose turn it is.
 //!
-//! Worker threads take lanes out of one queue, each for one turn, so that a lane is never in two places. A lane
-//! that has nothing to do rests until it is woken, or until a time that it named; resting costs nothing.
+//! Worker threads take lanes, each for one turn, so that a lane is never in two places. A lane that has nothing to do
+//! rests until it is woken, or until a time that it named; resting costs nothing.
+//!
+//! Turns are fair in CPU time as it was measured, by project and share, and between the lanes of a project alike. The
+//! order is that of virtual time ([`line`]): each project has used so much for its share, and of those that want turns
+//! the one is next that will have used least after its turn. One that comes from rest begins at the present, which is
+//! what the last one served had used: it has saved up nothing, and is next all the same. The shares are those of deficit
+//! round robin, but whoever wakes need not wait for a round of all others. Finding the next lane takes logarithmic time.
+//!
+//! A project may have a ceiling ([`bucket`]). While it is at it its lanes get no turns, and cost nothing.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use crate::clock::thread_cpu;
+
+mod bucket;
+mod line;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+mod turns;
+
+pub use turns::{ProjectNumber, Usage};
 
 /// Something that takes turns.
 pub trait TakeTurn<S>: Send {
@@ -18,7 +37,7 @@ pub trait TakeTurn<S>: Send {
 /// What a lane wants after a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Another turn, when the others have had theirs.
+    /// Another turn, when it is due.
     More,
     /// To be woken.
     Rest,
@@ -32,12 +51,16 @@ pub enum Turn {
 pub struct Schedule<S> {
     state: Mutex<State<S>>,
     changed: Condvar,
+    /// CPU time that the calling thread has used.
+    cpu: fn() -> Duration,
 }
 
 struct State<S> {
+    /// By the numbers that `turns` gave them.
     slots: Vec<Slot<S>>,
-    ready: VecDeque<usize>,
-    timers: BinaryHeap<Reverse<(Instant, usize)>>,
+    turns: turns::Turns,
+    /// When lanes want to be woken.
+    timers: BTreeSet<(Instant, usize)>,
     /// Lanes that are not done.
     open: usize,
     /// Lanes that ended by a panic.
@@ -48,30 +71,42 @@ struct State<S> {
 struct Slot<S> {
     /// Not here while a worker has it, and after it is done.
     lane: Option<Box<dyn TakeTurn<S>>>,
-    is_ready: bool,
-    /// When it wants to be woken; older entries of the timers are void.
+    /// It was woken, and has had no turn since.
+    is_woken: bool,
+    /// When it wants to be woken.
     timer: Option<Instant>,
 }
 
 impl<S: Default> Schedule<S> {
     /// No lanes yet.
     pub fn new() -> Arc<Self> {
+        Schedule::metered(thread_cpu)
+    }
+
+    /// One that finds out in that way what a turn has cost.
+    fn metered(cpu: fn() -> Duration) -> Arc<Self> {
         let state = State {
             slots: Vec::new(),
-            ready: VecDeque::new(),
-            timers: BinaryHeap::new(),
+            turns: turns::Turns::default(),
+            timers: BTreeSet::new(),
             open: 0,
             broken: 0,
             closed: false,
         };
-        Arc::new(Schedule { state: Mutex::new(state), changed: Condvar::new() })
+        Arc::new(Schedule { state: Mutex::new(state), changed: Condvar::new(), cpu })
     }
 
-    /// Makes room for a lane, which can be woken from now on by that number.
-    pub fn reserve(&self) -> usize {
+    /// One more project. Its lanes get CPU time by its share, 1 at least, relative to other projects that want more
+    /// than there is, and never more than its ceiling, in thousandths of a core, over any long time.
+    pub fn project(&self, share: u32, ceiling: Option<u32>) -> ProjectNumber {
+        self.lock().turns.project(share, ceiling, Instant::now())
+    }
+
+    /// Makes room for a lane of a project, which can be woken from now on by that number.
+    pub fn reserve(&self, project: ProjectNumber) -> usize {
         let mut state = self.lock();
-        state.slots.push(Slot { lane: None, is_ready: false, timer: None });
-        state.slots.len() - 1
+        state.slots.push(Slot { lane: None, is_woken: false, timer: None });
+        state.turns.lane(project)
     }
 
     /// Gives a lane its first turn.
@@ -80,21 +115,16 @@ impl<S: Default> Schedule<S> {
         let slot = &mut state.slots[number];
         debug_assert!(slot.lane.is_none());
         // It may have been woken before it was here.
-        (slot.lane, slot.is_ready) = (Some(lane), true);
-        state.ready.push_back(number);
+        (slot.lane, slot.is_woken) = (Some(lane), true);
+        state.turns.want(number, Instant::now());
         state.open += 1;
         self.changed.notify_one();
     }
 
     /// Gives a lane a turn soon. One that has its turn just now gets another.
     pub fn wake(&self, number: usize) {
-        let mut state = self.lock();
-        if !state.slots[number].is_ready {
-            state.slots[number].is_ready = true;
-            if state.slots[number].lane.is_some() {
-                state.ready.push_back(number);
-                self.changed.notify_one();
-            }
+        if self.lock().wake(number, Instant::now()) {
+            self.changed.notify_one();
         }
     }
 
@@ -103,10 +133,21 @@ impl<S: Default> Schedule<S> {
         self.lock().broken
     }
 
+    /// What a project has used so far.
+    pub fn usage(&self, project: ProjectNumber) -> Usage {
+        self.lock().turns.usage(project, Instant::now())
+    }
+
     /// Wakes all.
     pub fn wake_all(&self) {
         let count = self.lock().slots.len();
         (0..count).for_each(|number| self.wake(number));
+    }
+
+    /// From now on there are no ceilings: what is left to do is little, and must not wait.
+    pub fn lift_ceilings(&self) {
+        self.lock().turns.lift_ceilings(Instant::now());
+        self.changed.notify_all();
     }
 
     /// Sends the workers home after their turns, whatever there is to do.
@@ -118,40 +159,37 @@ impl<S: Default> Schedule<S> {
     /// What a worker does, until all lanes are done or the schedule is closed.
     pub fn work(&self, scratch: &mut S) {
         let mut state = self.lock();
-        loop {
-            if state.closed || state.open == 0 {
-                self.changed.notify_all();
-                return;
-            }
-            state.ring_timers(Instant::now());
-            let Some(number) = state.ready.pop_front() else {
+        while !state.closed && state.open > 0 {
+            let Some((number, mut lane)) = state.take(Instant::now()) else {
                 state = self.wait(state);
                 continue;
             };
-            let Some(mut lane) = state.slots[number].lane.take() else { continue };
-            state.slots[number].is_ready = false;
-            let more = !state.ready.is_empty();
+            let is_more = state.turns.has_ready();
             drop(state);
-            if more {
+            if is_more {
                 self.changed.notify_one();
             }
+            let begun = (self.cpu)();
             let turn = catch_unwind(AssertUnwindSafe(|| lane.turn(scratch)));
-            state = self.lock();
-            let Ok(turn) = turn else {
+            if turn.is_err() {
                 // The panic has been told of. One lane ends, and the others go on.
-                state.open -= 1;
-                state.broken += 1;
                 *scratch = S::default();
-                continue;
-            };
-            state.put_back(number, lane, turn);
+            }
+            // A lane that ends is dropped here, where nobody waits for it.
+            let lane = (!matches!(turn, Err(_) | Ok(Turn::Done))).then_some(lane);
+            let cost = (self.cpu)().saturating_sub(begun);
+            state = self.lock();
+            state.broken += usize::from(turn.is_err());
+            state.put_back(number, lane, turn.unwrap_or(Turn::Done), cost);
         }
+        self.changed.notify_all();
     }
 
     fn wait<'a>(&self, state: MutexGuard<'a, State<S>>) -> MutexGuard<'a, State<S>> {
-        match state.timers.peek() {
+        let timer = state.timers.first().map(|(first, _)| *first);
+        match timer.into_iter().chain(state.turns.opens_at()).min() {
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(Reverse((first, _))) => {
+            Some(first) => {
                 let pause = first.saturating_duration_since(Instant::now());
                 self.changed.wait_timeout(state, pause).unwrap_or_else(PoisonError::into_inner).0
             }
@@ -164,165 +202,51 @@ impl<S: Default> Schedule<S> {
 }
 
 impl<S> State<S> {
+    /// Whether that is news.
+    fn wake(&mut self, number: usize, now: Instant) -> bool {
+        let slot = &mut self.slots[number];
+        let is_news = !slot.is_woken && slot.lane.is_some();
+        slot.is_woken = true;
+        if is_news {
+            self.turns.want(number, now);
+        }
+        is_news
+    }
+
+    fn take(&mut self, now: Instant) -> Option<(usize, Box<dyn TakeTurn<S>>)> {
+        self.ring_timers(now);
+        let number = self.turns.take(now)?;
+        let slot = &mut self.slots[number];
+        slot.is_woken = false;
+        if let Some(when) = slot.timer.take() {
+            self.timers.remove(&(when, number));
+        }
+        Some((number, slot.lane.take().expect("a lane that wants a turn is here")))
+    }
+
     fn ring_timers(&mut self, now: Instant) {
-        while let Some(Reverse((when, number))) = self.timers.peek().copied()
+        while let Some(&(when, number)) = self.timers.first()
             && when <= now
         {
-            self.timers.pop();
-            let slot = &mut self.slots[number];
-            if slot.timer == Some(when) {
-                slot.timer = None;
-                if !slot.is_ready && slot.lane.is_some() {
-                    slot.is_ready = true;
-                    self.ready.push_back(number);
-                }
-            }
+            self.timers.pop_first();
+            self.slots[number].timer = None;
+            self.wake(number, now);
         }
     }
 
-    fn put_back(&mut self, number: usize, lane: Box<dyn TakeTurn<S>>, turn: Turn) {
+    /// Takes back a lane after a turn, unless it is done.
+    fn put_back(&mut self, number: usize, lane: Option<Box<dyn TakeTurn<S>>>, turn: Turn, cost: Duration) {
         let slot = &mut self.slots[number];
-        if turn == Turn::Done {
-            self.open -= 1;
-            return;
-        }
-        slot.lane = Some(lane);
-        slot.timer = None;
-        if turn == Turn::More || slot.is_ready {
-            slot.is_ready = true;
-            self.ready.push_back(number);
-        } else if let Turn::RestUntil(when) = turn {
+        slot.is_woken = lane.is_some() && (slot.is_woken || turn == Turn::More);
+        if let Turn::RestUntil(when) = turn
+            && !slot.is_woken
+        {
             slot.timer = Some(when);
-            self.timers.push(Reverse((when, number)));
+            self.timers.insert((when, number));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::Duration;
-
-    /// Writes its name at each turn, and then wants what the script says.
-    struct Scripted {
-        name: char,
-        script: VecDeque<Turn>,
-        log: Arc<Mutex<String>>,
-    }
-
-    impl TakeTurn<()> for Scripted {
-        fn turn(&mut self, _: &mut ()) -> Turn {
-            self.log.lock().unwrap().push(self.name);
-            self.script.pop_front().unwrap_or(Turn::Done)
-        }
-    }
-
-    fn run(lanes: Vec<(char, Vec<Turn>)>) -> String {
-        let schedule = Schedule::new();
-        let log = Arc::new(Mutex::new(String::new()));
-        for (name, script) in lanes {
-            let number = schedule.reserve();
-            schedule.add(number, Box::new(Scripted { name, script: script.into(), log: log.clone() }));
-        }
-        schedule.work(&mut ());
-        std::mem::take(&mut log.lock().unwrap())
-    }
-
-    #[test]
-    fn lanes_take_turns_until_all_are_done() {
-        use Turn::More;
-        assert_eq!(run(vec![('a', vec![More, More, More]), ('b', vec![More]), ('c', vec![])]), "abcabaa");
-    }
-
-    #[test]
-    fn a_lane_that_was_woken_before_it_was_there_gets_its_turns() {
-        let schedule = Schedule::new();
-        let log = Arc::new(Mutex::new(String::new()));
-        let number = schedule.reserve();
-        schedule.wake(number);
-        schedule.add(number, Box::new(Scripted { name: 'a', script: [Turn::More].into(), log: log.clone() }));
-        schedule.work(&mut ());
-        assert_eq!(*log.lock().unwrap(), "aa");
-    }
-
-    #[test]
-    fn a_resting_lane_is_woken_by_its_timer() {
-        let soon = Instant::now() + Duration::from_millis(20);
-        let later = soon + Duration::from_millis(20);
-        assert_eq!(run(vec![('a', vec![Turn::RestUntil(later)]), ('b', vec![Turn::RestUntil(soon)])]), "abba");
-        assert!(Instant::now() >= later);
-    }
-
-    #[test]
-    fn a_lane_that_is_woken_during_its_turn_gets_another() {
-        struct WakesItself(Arc<Schedule<u32>>, usize);
-        impl TakeTurn<u32> for WakesItself {
-            fn turn(&mut self, turns: &mut u32) -> Turn {
-                *turns += 1;
-                if *turns == 3 {
-                    return Turn::Done;
-                }
-                self.0.wake(self.1);
-                self.0.wake(self.1);
-                Turn::Rest
-            }
-        }
-        let schedule = Schedule::new();
-        let number = schedule.reserve();
-        schedule.add(number, Box::new(WakesItself(schedule.clone(), number)));
-        let mut turns = 0;
-        schedule.work(&mut turns);
-        assert_eq!(turns, 3);
-    }
-
-    #[test]
-    fn a_lane_that_panics_ends_alone() {
-        struct Panics;
-        impl TakeTurn<()> for Panics {
-            fn turn(&mut self, _: &mut ()) -> Turn {
-                panic!("this is part of a test");
-            }
-        }
-        let schedule = Schedule::new();
-        let log = Arc::new(Mutex::new(String::new()));
-        let number = schedule.reserve();
-        schedule.add(number, Box::new(Panics));
-        let number = schedule.reserve();
-        schedule.add(number, Box::new(Scripted { name: 'b', script: [Turn::More].into(), log: log.clone() }));
-        schedule.work(&mut ());
-        assert_eq!((log.lock().unwrap().as_str(), schedule.broken()), ("bb", 1));
-    }
-
-    #[test]
-    fn no_lane_is_in_two_places_and_none_is_forgotten() {
-        struct Alone {
-            busy: Arc<AtomicBool>,
-            left: u32,
-        }
-        impl TakeTurn<()> for Alone {
-            fn turn(&mut self, _: &mut ()) -> Turn {
-                assert!(!self.busy.swap(true, Ordering::SeqCst));
-                std::thread::yield_now();
-                self.left -= 1;
-                self.busy.store(false, Ordering::SeqCst);
-                match self.left {
-                    0 => Turn::Done,
-                    n if n % 7 == 0 => Turn::RestUntil(Instant::now() + Duration::from_micros(u64::from(n))),
-                    _ => Turn::More,
-                }
-            }
-        }
-        let schedule = Schedule::new();
-        for _ in 0..20 {
-            let number = schedule.reserve();
-            schedule.add(number, Box::new(Alone { busy: Arc::default(), left: 500 }));
-        }
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| schedule.work(&mut ()));
-            }
-        });
-        assert_eq!(schedule.lock().open, 0);
+        self.open -= usize::from(lane.is_none());
+        slot.lane = lane;
+        let cost = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
+        self.turns.end(number, cost, slot.is_woken, Instant::now());
     }
 }

@@ -9,7 +9,8 @@
 //! old files · [`containers`] CRI and Docker · [`multiline`] events of several lines · [`restart`] being stopped and
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
-//! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls.
+//! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
+//! [`shares`] of CPU time.
 
 mod bombs;
 mod checkpoints;
@@ -30,3 +31,4 @@ mod multiline;
 mod order;
 mod refused;
 mod restart;
+mod shares;

@@ -91,7 +91,7 @@ logstores:
     plugins:
       - use: nginx
         settings: {{ format: main }}
-        limits: {{ fuel_per_byte: 10000, memory: 64MiB }}
+        limits: {{ fuel_per_byte: 2000, memory: 64MiB }}
     sink: archive
 sinks:
   archive: {{ type: file, path: \"{dir}/out/{{project}}/{{logstore}}.ndjson\" }}

@@ -11,7 +11,9 @@ use std::time::Duration;
 use super::hint::hint_among;
 use super::problem::{Problem, Problems};
 use super::raw::{Node, Value};
-use super::units::{DURATION_HINT, SIZE_HINT, parse_duration, parse_size, show_duration, show_size};
+use super::units::{
+    CPU_HINT, DURATION_HINT, SIZE_HINT, parse_cpu, parse_duration, parse_size, show_cpu, show_duration, show_size,
+};
 
 /// Reads values and collects problems.
 pub struct Fields<'p> {
@@ -156,6 +158,21 @@ impl Fields<'_> {
         let hint = value.is_none().then_some(DURATION_HINT);
         let wanted = || format!("a duration from {} to {}", show_duration(*range.start()), show_duration(*range.end()));
         self.in_range(node, value, default, &range, wanted, hint)
+    }
+
+    /// Thousandths of a core in the range: `500m`, or cores, `1.5`.
+    pub fn cpu(&mut self, node: &Node, range: RangeInclusive<u64>) -> Option<u64> {
+        let value = match &node.value {
+            Value::Integer(cores) => u64::try_from(*cores).ok().and_then(|cores| cores.checked_mul(1000)),
+            // How it was typed is not known any more; a float's shortest form has no more digits than that.
+            Value::Float(cores) => parse_cpu(&cores.to_string()),
+            Value::Text(text) => parse_cpu(&text.text),
+            _ => None,
+        };
+        let hint = value.is_none().then_some(CPU_HINT);
+        let wanted = || format!("cores from {} to {}", show_cpu(*range.start()), show_cpu(*range.end()));
+        let value = self.in_range(node, value, 0, &range, wanted, hint);
+        (value > 0).then_some(value)
     }
 
     /// One of a few words.

@@ -1,6 +1,6 @@
 //! What a logstore means: its files, its chain, its sink.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -9,15 +9,16 @@ use globset::{GlobBuilder, GlobSetBuilder};
 
 use super::fields::{Fields, Table};
 use super::hint::hint_among;
+use super::limits::{Ceilings, limits};
+use super::project::Project;
 use super::raw::{Node, Value};
 use super::resolved::{
-    Files, Format, Invalid, Limits, Logstore, LongEvent, Multiline, Patterns, PluginRef, PluginUse, Rotated, StartAt,
+    Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef, PluginUse, Rotated, StartAt,
 };
 use super::template::{LogstoreName, is_name};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -39,34 +40,43 @@ const DEFAULT_LINES: u64 = 1000;
 const MAX_LINES: u64 = 100_000;
 /// Bytes of a glob at most: it is compiled.
 const MAX_GLOB: usize = 1 << 10;
-/// Most fuel for a call and for a byte: their sum fits in 64 bits for any batch.
-const MAX_FUEL_BASE: u64 = 1_000_000_000_000_000;
-const MAX_FUEL_PER_BYTE: u64 = 1_000_000_000;
 
 /// The logstores of a file. Sinks that are not among `sinks` are missing, unless nobody knows.
-pub fn logstores(root: &Table, sinks: Option<&BTreeSet<&str>>, fields: &mut Fields) -> Vec<Logstore> {
+pub fn logstores(
+    root: &Table,
+    sinks: Option<&BTreeSet<&str>>,
+    projects: &BTreeMap<String, (Project, Ceilings)>,
+    fields: &mut Fields,
+) -> Vec<Logstore> {
     let Some(node) = fields.require(root, "logstores") else { return Vec::new() };
     let items = fields.list(Some(node));
     if items.is_empty() && matches!(node.value, Value::List(_)) {
         fields.error(node, "must have at least one logstore");
     }
     let mut names = HashMap::new();
-    items.iter().filter_map(|item| logstore(item, &mut names, sinks, fields)).collect()
+    items.iter().filter_map(|item| logstore(item, &mut names, sinks, projects, fields)).collect()
 }
 
 fn logstore<'n>(
     node: &'n Node,
     names: &mut HashMap<LogstoreName, &'n Node>,
     sinks: Option<&BTreeSet<&str>>,
+    projects: &BTreeMap<String, (Project, Ceilings)>,
     fields: &mut Fields,
 ) -> Option<Logstore> {
-    let table = fields.table(node, &["name", "machine_groups", "files", "plugins", "sink"])?;
+    let table = fields.table(node, &["name", "machine_groups", "files", "plugins", "on_fault", "sink"])?;
     let name = fields.require(&table, "name").and_then(|node| name(node, names, fields));
     let machine_groups = fields.texts(table.get("machine_groups"));
     let files = fields.require(&table, "files").and_then(|node| files(node, fields));
-    let plugins = fields.list(table.get("plugins")).iter().filter_map(|item| plugin(item, fields)).collect();
+    let none = Ceilings::default();
+    let declared = name.as_ref().and_then(|name| projects.get(&name.project));
+    let ceilings = declared.map_or(&none, |(_, ceilings)| ceilings);
+    let plugins = fields.list(table.get("plugins")).iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
+    let policies = [("raw", OnFault::Raw), ("drop", OnFault::Drop), ("hold", OnFault::Hold)];
+    let on_fault = table.get("on_fault").and_then(|node| fields.choice(node, &policies)).unwrap_or_default();
     let sink = fields.require(&table, "sink").and_then(|node| sink(node, sinks, fields));
-    Some(Logstore { name: name?, machine_groups, files: files?, plugins, sink: sink?, place: node.place() })
+    let (files, sink, place) = (files?, sink?, node.place());
+    Some(Logstore { name: name?, machine_groups, files, plugins, on_fault, sink, place })
 }
 
 fn name<'n>(node: &'n Node, names: &mut HashMap<LogstoreName, &'n Node>, fields: &mut Fields) -> Option<LogstoreName> {
@@ -245,11 +255,11 @@ fn globs(node: &Node, fields: &mut Fields) -> Vec<String> {
     texts
 }
 
-fn plugin(node: &Node, fields: &mut Fields) -> Option<PluginUse> {
+fn plugin(node: &Node, ceilings: &Ceilings, fields: &mut Fields) -> Option<PluginUse> {
     let table = fields.table(node, &["use", "settings", "limits"])?;
     let reference = fields.require(&table, "use").and_then(|node| reference(node, fields));
     let settings = table.get("settings").and_then(|node| settings(node, fields));
-    let limits = table.get("limits").and_then(|node| limits(node, fields)).unwrap_or_default();
+    let limits = limits(table.get("limits"), ceilings, fields);
     let settings = settings.unwrap_or_else(|| "{}".into());
     Some(PluginUse { reference: reference?, settings, limits, place: node.place() })
 }
@@ -269,16 +279,6 @@ fn reference(node: &Node, fields: &mut Fields) -> Option<PluginRef> {
         fields.mismatch(node, "a plugin's name, the path of a .wasm, or `sha256:` and a digest", None);
     }
     None
-}
-
-fn limits(node: &Node, fields: &mut Fields) -> Option<Limits> {
-    let table = fields.table(node, &["fuel_base", "fuel_per_byte", "memory"])?;
-    let default = Limits::default();
-    Some(Limits {
-        fuel_base: fields.integer(table.get("fuel_base"), default.fuel_base, 1..=MAX_FUEL_BASE),
-        fuel_per_byte: fields.integer(table.get("fuel_per_byte"), default.fuel_per_byte, 1..=MAX_FUEL_PER_BYTE),
-        memory: fields.size(table.get("memory"), default.memory as u64, MIB..=GIB) as usize,
-    })
 }
 
 fn settings(node: &Node, fields: &mut Fields) -> Option<String> {

@@ -1,7 +1,7 @@
 //! The config file: from YAML to [`Config`], or to every error in it with its place.
 //!
 //! `raw` what was typed, with `scalar` · `interpolate` `${NAME}` from the environment · `resolved` what it means,
-//! with `logstore` for the largest part of it · `fields` typed reading · `template` names and paths ·
+//! with `logstore` for the largest part of it, `project`, and `limits` of plugins · `fields` typed reading · `template` names and paths ·
 //! `units` sizes and durations · `problem` errors and how they are shown · `hint` did you mean.
 
 use std::fs::File;
@@ -11,18 +11,22 @@ use std::path::{Path, PathBuf};
 mod fields;
 mod hint;
 mod interpolate;
+mod limits;
 mod logstore;
 mod problem;
+mod project;
 mod raw;
 mod resolved;
 mod scalar;
 mod template;
 pub mod units;
 
+pub use limits::Limits;
 pub use problem::{ConfigErrors, Place, Problem};
+pub use project::Project;
 pub use resolved::{
-    Config, Confine, Files, Format, Invalid, Limits, Logstore, LongEvent, Multiline, Patterns, PluginRef, PluginUse,
-    Project, Rotated, Sink, StartAt,
+    Config, Confine, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef, PluginUse,
+    Rotated, Sink, StartAt,
 };
 pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, is_name};
 
@@ -97,7 +101,7 @@ data_dir: /var/lib/weir             # checkpoints, uploaded plugins, compiled ca
 plugin_dirs: [/usr/lib/weir/plugins, plugins]     # `use: nginx` finds nginx.wasm here
 workers: ${WORKERS:-3}
 projects:
-  shop: { share: 2 }
+  shop: { share: 2, cpu: 500m, memory: 128MiB, limits: { fuel_per_byte: 20000, counters: 5 } }
 logstores:
   - name: shop/nginx-access
     machine_groups: [nginx-log-sidecar]   # only agents of such a group run it; absent: all
@@ -124,6 +128,7 @@ logstores:
       - use: ./own/filter.wasm
         settings: { drop: [{ field: uri, equals: /healthz }] }
       - use: sha256:0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef
+    on_fault: hold
     sink: archive
   - name: other/app
     files: { root: logs }
@@ -134,8 +139,6 @@ sinks:
   screen: { type: stdout }
 confine: off
 "#;
-
-    const NO_SHARES: &str = "has no effect in this version: lanes take plain turns";
 
     fn env(name: &str) -> Option<String> {
         match name {
@@ -202,19 +205,20 @@ confine: off
                 plugin(
                     PluginRef::Name("nginx".into()),
                     r#"{"format":"combined","z":1,"a":[1.5,true,null,"1","/var/log$"]}"#,
-                    Limits { fuel_base: 1, fuel_per_byte: 20_000, memory: 128 << 20 },
+                    Limits { fuel_base: 1, fuel_per_byte: 20_000, memory: 128 << 20, counters: 5, ..Limits::default() },
                     0,
                     27,
                 ),
                 plugin(
                     PluginRef::Path("/etc/weir/own/filter.wasm".into()),
                     r#"{"drop":[{"field":"uri","equals":"/healthz"}]}"#,
-                    Limits::default(),
+                    Limits { counters: 5, ..Limits::default() },
                     1,
                     30,
                 ),
-                plugin(PluginRef::Digest(digest.into()), "{}", Limits::default(), 2, 32),
+                plugin(PluginRef::Digest(digest.into()), "{}", Limits { counters: 5, ..Limits::default() }, 2, 32),
             ],
+            on_fault: OnFault::Hold,
             sink: "archive".into(),
             place: place("logstores[0]", 8, 5),
         };
@@ -239,8 +243,15 @@ confine: off
                 max_open_files: 10_000,
             },
             plugins: vec![],
+            on_fault: OnFault::Raw,
             sink: "nowhere".into(),
-            place: place("logstores[1]", 34, 5),
+            place: place("logstores[1]", 35, 5),
+        };
+        let shop = Project {
+            share: 2,
+            cpu: Some(500),
+            memory: Some(128 << 20),
+            limits: Limits { fuel_per_byte: 20_000, counters: 5, memory: 128 << 20, ..Limits::MOST },
         };
         let archive = PathTemplate::parse("out/{project}/{logstore}.ndjson", Path::new("/etc/weir")).unwrap();
         let expected = Config {
@@ -248,7 +259,7 @@ confine: off
             plugin_dirs: vec!["/usr/lib/weir/plugins".into(), "/etc/weir/plugins".into()],
             workers: 3,
             confine: Confine::Off,
-            projects: BTreeMap::from([("shop".into(), Project { share: 2 }), ("other".into(), Project { share: 1 })]),
+            projects: BTreeMap::from([("shop".into(), shop), ("other".into(), Project::default())]),
             logstores: vec![access, app],
             sinks: BTreeMap::from([
                 ("archive".into(), Sink::File { path: archive }),
@@ -257,8 +268,7 @@ confine: off
             ]),
         };
         assert_eq!(config, expected);
-        let share = Problem::new(place("projects.shop.share", 6, 11), NO_SHARES);
-        assert_eq!(warnings, [share, Problem::new(place("sinks.screen", 40, 3), "no logstore uses it")]);
+        assert_eq!(warnings, [Problem::new(place("sinks.screen", 41, 3), "no logstore uses it")]);
     }
 
     #[test]
@@ -269,9 +279,9 @@ confine: off
         assert_eq!(config.workers, cores.min(2));
         assert_eq!(config.data_dir, Path::new("/var/lib/weir"));
         assert_eq!(config.plugin_dirs, [Path::new("/usr/lib/weir/plugins"), Path::new("/etc/weir/plugins")]);
-        assert_eq!(config.projects["a"], Project { share: 1 });
-        let share = Problem::new(place("projects.c.share", 6, 16), NO_SHARES);
-        assert_eq!(warnings, [Problem::new(place("projects.c", 6, 12), "no logstore belongs to it"), share]);
+        assert_eq!(config.projects["a"], Project::default());
+        assert_eq!(config.projects["c"], Project { share: 3, ..Project::default() });
+        assert_eq!(warnings, [Problem::new(place("projects.c", 6, 12), "no logstore belongs to it")]);
     }
 
     #[test]

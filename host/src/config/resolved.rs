@@ -6,8 +6,10 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use super::fields::{Fields, Table};
+use super::limits::Limits;
 use super::logstore::logstores;
 use super::problem::{Place, Problem};
+use super::project::{Project, projects};
 use super::raw::{Node, Value};
 use super::template::{BadTemplate, LogstoreName, NAME_RULE, PathTemplate, is_name};
 
@@ -45,13 +47,6 @@ pub enum Confine {
     Off,
 }
 
-/// A tenant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Project {
-    /// Its part of the CPU when there is not enough for all, relative to other projects; 1 to 1000.
-    pub share: u32,
-}
-
 /// A named stream of one project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Logstore {
@@ -63,10 +58,24 @@ pub struct Logstore {
     pub files: Files,
     /// The chain, in order.
     pub plugins: Vec<PluginUse>,
+    /// What becomes of events on which a plugin faults.
+    pub on_fault: OnFault,
     /// Where it goes: a key of [`Config::sinks`].
     pub sink: String,
     /// Where the config says so.
     pub place: Place,
+}
+
+/// What becomes of events on which a plugin faults: it traps, runs out of fuel, breaks the contract, or is suspended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFault {
+    /// They are shipped as they came, marked.
+    #[default]
+    Raw,
+    /// They are discarded, and counted.
+    Drop,
+    /// Reading waits there, and tries again with growing pauses until the plugin can do it.
+    Hold,
 }
 
 /// The files of a logstore.
@@ -208,23 +217,6 @@ pub enum PluginRef {
     Digest(String),
 }
 
-/// What one instance of a plugin may use.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Fuel of every call.
-    pub fuel_base: u64,
-    /// Fuel of a call for each byte of its input, on top.
-    pub fuel_per_byte: u64,
-    /// Bytes of linear memory, 1 MiB to 1 GiB.
-    pub memory: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { fuel_base: 10_000_000, fuel_per_byte: 10_000, memory: 64 << 20 }
-    }
-}
-
 /// A destination.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sink {
@@ -248,13 +240,14 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
     let cores = available_parallelism().map_or(1, usize::from);
     let workers = fields.integer(table.get("workers"), cores.min(DEFAULT_WORKERS_MAX) as u64, 1..=256);
     let confine = table.get("confine").and_then(|node| confine(node, fields));
-    let mut projects = projects(table.get("projects"), fields);
+    let projects = projects(table.get("projects"), fields);
     let sinks = sinks(table.get("sinks"), fields);
     let sink_names = sinks.as_ref().map(|sinks| sinks.keys().map(String::as_str).collect());
-    let logstores = logstores(&table, sink_names.as_ref(), fields);
+    let logstores = logstores(&table, sink_names.as_ref(), &projects, fields);
     warn_of_unused(&table, &logstores, fields);
+    let mut projects: BTreeMap<_, _> = projects.into_iter().map(|(name, (project, _))| (name, project)).collect();
     for logstore in &logstores {
-        projects.entry(logstore.name.project.clone()).or_insert(Project { share: 1 });
+        projects.entry(logstore.name.project.clone()).or_default();
     }
     Some(Config {
         data_dir: data_dir.unwrap_or_else(|| "/var/lib/weir".into()),
@@ -276,23 +269,6 @@ fn confine(node: &Node, fields: &mut Fields) -> Option<Confine> {
     fields.choice(node, &choices)
 }
 
-fn projects(node: Option<&Node>, fields: &mut Fields) -> BTreeMap<String, Project> {
-    let entries = node.and_then(|node| fields.entries(node)).unwrap_or_default();
-    let mut projects = BTreeMap::new();
-    for (name, node) in entries {
-        check_name(name, node, fields);
-        let share = fields.table(node, &["share"]).and_then(|table| table.get("share"));
-        if let Some(node) = share {
-            fields
-                .problems
-                .warning(Problem::new(node.place(), "has no effect in this version: lanes take plain turns"));
-        }
-        let share = fields.integer(share, 1, 1..=1000) as u32;
-        projects.insert(name.clone(), Project { share });
-    }
-    projects
-}
-
 /// All sinks by name, also those that are wrong, so that these do not seem to be missing. None if nobody
 /// knows, as the whole is no mapping.
 fn sinks(node: Option<&Node>, fields: &mut Fields) -> Option<BTreeMap<String, Option<Sink>>> {
@@ -305,7 +281,8 @@ fn sinks(node: Option<&Node>, fields: &mut Fields) -> Option<BTreeMap<String, Op
     Some(sinks)
 }
 
-fn check_name(name: &str, node: &Node, fields: &mut Fields) {
+/// Reports a key that is no name.
+pub(super) fn check_name(name: &str, node: &Node, fields: &mut Fields) {
     if !is_name(name) {
         fields.error(node, format!("the name must be {NAME_RULE}"));
     }

@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them.
+//! Sizes, durations and parts of the CPU as people write them.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const SIZE_HINT: &str = "write 64MiB, 10KiB, 1MB or a number of bytes";
 /// The words of a message that says what a duration is.
 pub const DURATION_HINT: &str = "write 250ms, 10s, 5m, 1h or 7d";
+/// The words of a message that says what a part of the CPU is.
+pub const CPU_HINT: &str = "write 500m for half a core, 2 or 1.5";
 
 const SIZES: &[(&str, u64)] = &[
     ("", 1),
@@ -32,6 +34,17 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     parse(text, MILLISECONDS).map(Duration::from_millis)
 }
 
+/// Thousandths of a core of `500m`, `2` or `1.5`; none if it is no such number, or finer than that.
+pub fn parse_cpu(text: &str) -> Option<u64> {
+    if text.ends_with('m') {
+        return parse(text, &[("m", 1)]);
+    }
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let is_fraction = (1..=3).contains(&fraction.len()) && fraction.bytes().all(|b| b.is_ascii_digit());
+    let thousandths = if is_fraction { format!("{fraction:0<3}").parse::<u64>().ok()? } else { return None };
+    parse(whole, &[("", 1000)])?.checked_add(thousandths)
+}
+
 /// The size in the largest unit that gives a whole number: `64MiB`.
 pub fn show_size(bytes: u64) -> String {
     let units = [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1u64)];
@@ -42,6 +55,11 @@ pub fn show_size(bytes: u64) -> String {
 pub fn show_duration(duration: Duration) -> String {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1u64)];
     show(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX), &units)
+}
+
+/// Thousandths of a core as cores, if that is a whole number: `2`, `500m`.
+pub fn show_cpu(thousandths: u64) -> String {
+    show(thousandths, &[("", 1000), ("m", 1u64)])
 }
 
 fn parse(text: &str, units: &[(&str, u64)]) -> Option<u64> {
@@ -104,5 +122,33 @@ mod tests {
         for text in ["", "10", "s", "1w", "1D", "1.5s", "18446744073709551615h"] {
             assert_eq!(parse_duration(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn parts_of_the_cpu() {
+        let good = [("1m", 1), ("500m", 500), ("1500m", 1500), ("2", 2000), ("1.5", 1500), ("0.25", 250), ("0.001", 1)];
+        for (text, thousandths) in good {
+            assert_eq!(parse_cpu(text), Some(thousandths), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "1.5m",
+            "-1",
+            "+1",
+            "1.",
+            ".5",
+            "0.0001",
+            "1.5.5",
+            "1 ",
+            "1e3",
+            "1.+5",
+            "1k",
+            "99999999999999999999",
+            "18446744073709552",
+        ] {
+            assert_eq!(parse_cpu(text), None, "{text}");
+        }
+        assert_eq!([1, 500, 1000, 1500, 1_000_000].map(show_cpu), ["1m", "500m", "1", "1500m", "1000"]);
     }
 }

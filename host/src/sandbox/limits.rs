@@ -5,7 +5,8 @@
 pub struct Limits {
     /// Fuel of any one call, before its input is counted. An operator of WebAssembly is one fuel.
     pub fuel_base: u64,
-    /// Fuel added to a call for each byte of its input. A fast parser uses 10, a Python plugin 500.
+    /// Fuel added to a call for each byte of its input. A fast parser uses 10, a Python plugin 500. It bounds a turn:
+    /// all the fuel for a batch of 128 KiB is gone after 50 ms or so.
     pub fuel_per_byte: u64,
     /// Fuel of `configure`, which may build tables and compile patterns.
     pub configure_fuel: u64,
@@ -15,9 +16,6 @@ pub struct Limits {
     pub table_elements: usize,
     /// Core instances, memories and tables, each. A Python plugin has about 20.
     pub instances: usize,
-    /// Bytes of input, events counted in, for which a call gets fuel: what is larger gets no more. Twice what is read at
-    /// once, so that held and swollen batches don't make a turn longer.
-    pub fuel_bytes: usize,
     /// Bytes that the guest may hand to the host in one call: the whole output, all that its cells stand for, or all that
     /// it logs and counts.
     pub output_bytes: usize,
@@ -43,12 +41,11 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             fuel_base: 10_000_000,
-            fuel_per_byte: 10_000,
-            configure_fuel: 5_000_000_000,
+            fuel_per_byte: 2_000,
+            configure_fuel: 2_000_000_000,
             memory: 64 << 20,
             table_elements: 100_000,
             instances: 64,
-            fuel_bytes: 512 << 10,
             output_bytes: 16 << 20,
             output_events: 1_000_000,
             held_bytes: 4 << 20,
@@ -66,10 +63,14 @@ impl Limits {
     /// Fuel of a call whose input has so many bytes and events.
     pub fn fuel(&self, bytes: usize, events: usize) -> u64 {
         // An empty event costs its plugin as much as a short one.
-        let size = (bytes + 16 * events).min(self.fuel_bytes);
+        let size = (bytes + 16 * events).min(FUEL_BYTES);
         self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(size as u64))
     }
 }
+
+/// Bytes of input, events counted in, for which a call gets fuel: what is larger gets no more. Four times what is read at
+/// once, so that held and swollen batches don't make a turn longer.
+pub const FUEL_BYTES: usize = 512 << 10;
 
 /// Bytes of a `.wasm`; more is refused before it is read. A Python plugin has 18 MB.
 pub const COMPONENT_BYTES: u64 = 64 << 20;

@@ -106,7 +106,7 @@ fn a_component_made_by_hand_is_as_good_as_any() {
 fn what_happens_before_any_call_has_its_limits() {
     for (what, start, words) in [
         ("a trap", "unreachable", "odd: trapped: wasm trap: wasm `unreachable` instruction executed in "),
-        ("a loop", "(loop br 0)", "odd: out of fuel: it used all of 5000000000"),
+        ("a loop", "(loop br 0)", "odd: out of fuel: it used all of 2000000000"),
         ("a recursion", "call $start", "odd: trapped: wasm trap: call stack exhausted in "),
         (
             "memory",

@@ -58,7 +58,7 @@ fn names_that_fields_may_not_have_are_named() {
 
 #[test]
 fn a_loop_without_end_runs_out_of_fuel_wherever_it_is() {
-    let fuel = 10_000_000 + 10_000 * (9 * EVENTS + 16 * EVENTS);
+    let fuel = 10_000_000 + 2_000 * (9 * EVENTS + 16 * EVENTS);
     for mode in ["spin", "spin-in-alloc", "spin-in-free"] {
         let ran = assert_always_faults(mode, "", "out of fuel: it used all of #");
         let counts = &plugin(&ran).counts;
@@ -220,5 +220,5 @@ fn a_plugin_that_dies_of_its_settings_leaves_the_files_for_later() {
 
 #[test]
 fn a_plugin_that_never_accepts_its_settings_leaves_the_files_for_later() {
-    assert_not_read("spin-in-configure", "plugin weir-evil: out of fuel: it used all of 5000000000");
+    assert_not_read("spin-in-configure", "plugin weir-evil: out of fuel: it used all of 2000000000");
 }

@@ -219,9 +219,9 @@ fn attack(input: Batch, is_last: bool) -> Output {
         Mode::LongReason => out = fail_all(events, &"ä\x1b".repeat(10_000)),
         Mode::ManyReasons => {
             out = fail_all(events, "as I please");
-            out.reasons = vec![String::new(); 300_000];
+            out.reasons = vec![String::new(); 100_000];
             *last(&mut out.reasons) = "the last of many".to_owned();
-            out.failed.iter_mut().skip(1).step_by(2).for_each(|reason| *reason = 299_999);
+            out.failed.iter_mut().skip(1).step_by(2).for_each(|reason| *reason = 99_999);
         }
         Mode::ManyEvents => {
             out = Output { rows: vec![0; 1_200_000], origins: [0, events].repeat(1_200_000), ..nothing() }
@@ -251,7 +251,7 @@ fn attack(input: Batch, is_last: bool) -> Output {
             out.rows = (1..=events * 100).collect();
         }
         Mode::Hog => _ = black_box(Vec::<u8>::with_capacity(56 << 20)),
-        Mode::Greedy => spend(9 * (1_000_000 + 1_000 * (u64::from(bytes) + 16 * u64::from(events)))),
+        Mode::Greedy => spend(9 * (1_000_000 + 200 * (u64::from(bytes) + 16 * u64::from(events)))),
         Mode::LogFlood => {
             for line in 0..100_000 {
                 log::write(log::Level::Warn, &format!("flood {line}\x1b[2J\x07\r\nERROR weir: forged"));
