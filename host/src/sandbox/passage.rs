@@ -123,6 +123,18 @@ impl Passage {
         self.parts.iter().map(|part| &part.batch).chain(&self.made).map(Batch::bytes).sum()
     }
 
+    /// While it waits: what came out of the stage that it is at, to go on by itself.
+    pub fn go_ahead(&mut self) -> Option<Passage> {
+        let made = self.made.take_if(|made| !made.is_empty())?;
+        self.weight = 0;
+        Some(Passage { stage: self.stage + 1, ..Passage::new(made, false) })
+    }
+
+    /// The number of the first read event that has not gone on.
+    pub fn first(&self) -> Option<u64> {
+        self.parts.iter().map(|part| &part.batch).find(|batch| !batch.is_empty()).map(|batch| batch.origin(0).first)
+    }
+
     /// What came out of the last stage, and what was left out by `on_fault: drop`, in order.
     pub fn into_made(mut self) -> (Batch, Vec<Origin>) {
         self.left_out.sort_by_key(|origin| origin.first);

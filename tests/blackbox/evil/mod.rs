@@ -1,11 +1,13 @@
 //! A hostile plugin in one logstore costs no event, not its own and not another's.
 //!
 //! Rooms: [`faults`] what always fails · [`poison`] what fails on some events · [`suspended`] what fails again and again ·
+//! [`on_fault`] what becomes of that ·
 //! [`nuisances`] what keeps to the contract · [`components`] what cannot be made with a compiler.
 
 mod components;
 mod faults;
 mod nuisances;
+mod on_fault;
 mod poison;
 mod suspended;
 
