@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, ConfigErrors, Logstore, Place, Problem};
 use crate::lane::{Lane, Mode, Parts, Scratch, Tap};
 use crate::metrics::{Accounts, PluginAccounts};
+use crate::pace::Pace;
 use crate::registry;
 use crate::sandbox::compile::{ByChild, Cache, Compiler};
 use crate::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};
@@ -108,6 +109,7 @@ impl Agent {
             .map(|(name, sink)| (name.clone(), sender(name, sink)))
             .collect();
         let watch = Watch::start();
+        let mut paces: BTreeMap<String, Arc<Pace>> = BTreeMap::new();
         let mut books = Books { budgets, ..Books::default() };
         for (logstore, chain) in chains {
             let name = logstore.name.to_string();
@@ -117,6 +119,7 @@ impl Agent {
                 Box::new(move || schedule.wake(number))
             };
             let project = logstore.name.project.clone();
+            let project_name = project.clone();
             let budget = books.budgets[&project].clone();
             budget.join(wake(&schedule));
             let accounts = Arc::new(Accounts::default());
@@ -142,6 +145,7 @@ impl Agent {
                 accounts,
                 plugins: plugins.into_iter().map(|(_, accounts)| accounts).collect(),
                 budget,
+                pace: Some(paces.entry(project_name).or_default().clone()),
                 mode: options.mode.clone(),
                 clock: Clock::default(),
                 tap: options.taps.remove(&name),

@@ -13,6 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clock::{Clock, thread_cpu};
 use crate::event::{Batch, Field, Tags, Tally};
 use crate::metrics::{self, Accounts, PluginAccounts};
+use crate::pace::{Pace, SMALL};
 use crate::sandbox::{Chain, Held, Passage, Step};
 use crate::schedule::{TakeTurn, Turn};
 use crate::sink::{Buffer, Encoder, Payload, Returned, Returns, Sender, Target};
@@ -119,6 +120,9 @@ pub struct Lane {
     /// What it has of the budget, without linear memories, which count themselves.
     share: Share,
     overdraft: Option<Overdraft>,
+    pace: Option<Arc<Pace>>,
+    /// What is written before that is read then.
+    next_read: Instant,
     held_bytes: usize,
     plugins: Vec<Arc<PluginAccounts>>,
 }
@@ -170,6 +174,8 @@ pub struct Parts {
     pub plugins: Vec<Arc<PluginAccounts>>,
     /// Its project's memory.
     pub budget: Arc<Budget>,
+    /// How often its project reads little; as often as it likes, if there is none.
+    pub pace: Option<Arc<Pace>>,
     /// What it is asked to do.
     pub mode: Mode,
     /// What time it is.
@@ -239,6 +245,7 @@ impl Lane {
             accounts,
             plugins,
             budget,
+            pace,
             mode,
             clock,
             tap,
@@ -259,6 +266,8 @@ impl Lane {
             share: Share::new(&budget),
             budget,
             overdraft: None,
+            pace,
+            next_read: clock.now(),
             held_bytes: 0,
             job: None,
             ending: None,
@@ -312,6 +321,10 @@ impl Lane {
             }
         }
         let until_idle = self.mode.is(Mode::UNTIL_IDLE);
+        if now < self.next_read && !until_idle && !self.source.has_urgent_news() {
+            return self.rest(Some(self.next_read));
+        }
+        self.source.mute(false);
         if until_idle && !self.is_finishing {
             self.is_finishing = true;
             self.source.look_again(now);
@@ -320,6 +333,13 @@ impl Lane {
             Read::Working => Turn::More,
             Read::Some => {
                 let ended = until_idle && scratch.chunk.at_end;
+                if scratch.chunk.at_end
+                    && scratch.chunk.bytes < SMALL
+                    && let Some(pace) = &self.pace
+                {
+                    self.next_read = pace.next(now);
+                    self.source.mute(self.next_read > now);
+                }
                 if let Some(turn) = self.process(&mut scratch.chunk, ended) {
                     return turn;
                 }
@@ -608,7 +628,13 @@ impl Lane {
             self.chain.rest();
             idle = None;
         }
-        match until.into_iter().chain(note).chain(idle).min() {
+        // What comes back without being awaited is settled in time for the next note.
+        let is_awaited = self.pending.len() >= IN_FLIGHT || self.is_finishing || self.overdraft.is_some();
+        if self.returns.wait(is_awaited) && is_awaited {
+            return Turn::More;
+        }
+        let settle = (!self.pending.is_empty()).then(|| self.clock.now() + NOTE_EVERY);
+        match until.into_iter().chain(note).chain(idle).chain(settle).min() {
             Some(when) => Turn::RestUntil(when),
             None => Turn::Rest,
         }
@@ -616,7 +642,7 @@ impl Lane {
 
     fn finish_or_rest(&mut self) -> Turn {
         if !self.pending.is_empty() {
-            return Turn::Rest;
+            return if self.returns.wait(true) { Turn::More } else { Turn::Rest };
         }
         self.note();
         self.publish();

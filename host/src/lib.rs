@@ -14,7 +14,8 @@
 //! - [`checkpoint`] keeps settled offsets, [`metrics`] names what is counted, [`config`] says what is wanted;
 //!   [`registry`] finds plugins.
 //! - [`confine`] takes from the process what its configuration does not need.
-//! - [`budget`] counts a project's memory, [`books`] has all accounts together.
+//! - [`budget`] counts a project's memory, [`books`] has all accounts together,
+//!   [`pace`] says how often little is read.
 //! - [`agent`] puts a configuration to work; [`cli`] has one file a command.
 //! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
 
@@ -32,6 +33,7 @@ pub mod metrics;
 pub mod mock;
 #[cfg(test)]
 mod model;
+pub mod pace;
 pub mod registry;
 pub mod sandbox;
 pub mod schedule;

@@ -159,6 +159,7 @@ impl Run<'_> {
             accounts: Arc::new(Accounts::default()),
             plugins: Vec::new(),
             budget: Budget::new(None),
+            pace: None,
             mode: mode.clone(),
             clock: self.clock.clone(),
             tap: None,

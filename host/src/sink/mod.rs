@@ -86,24 +86,43 @@ pub struct Returned {
 
 /// Where delivered payloads come back to a lane.
 pub struct Returns {
-    done: Mutex<Vec<Returned>>,
+    done: Mutex<Done>,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
+#[derive(Default)]
+struct Done {
+    payloads: Vec<Returned>,
+    /// Whether the lane is to be woken when one comes back.
+    is_awaited: bool,
+}
+
 impl Returns {
-    /// An empty one; `wake` is called for each payload that comes back.
+    /// An empty one; `wake` is called when a payload comes back that is awaited.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
         Arc::new(Returns { done: Mutex::default(), wake })
     }
 
+    /// Says whether to wake the lane when a payload comes back. Gives whether one has.
+    pub fn wait(&self, is_awaited: bool) -> bool {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.is_awaited = is_awaited;
+        !done.payloads.is_empty()
+    }
+
     /// What came back since this was last asked.
     pub fn take(&self, into: &mut Vec<Returned>) {
-        into.append(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner));
+        into.append(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner).payloads);
     }
 
     fn push(&self, returned: Returned) {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner).push(returned);
-        (self.wake)();
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done.payloads.push(returned);
+        let is_awaited = done.is_awaited;
+        drop(done);
+        if is_awaited {
+            (self.wake)();
+        }
     }
 }
 

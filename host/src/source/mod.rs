@@ -333,6 +333,17 @@ impl Source {
         self.next_scan
     }
 
+    /// Says that what is written is looked at soon in any case, so that it need not be told of, or not. That files come
+    /// and go is.
+    pub fn mute(&self, is_muted: bool) {
+        self.news.mute(is_muted);
+    }
+
+    /// Whether files may have come, gone or been renamed.
+    pub fn has_urgent_news(&self) -> bool {
+        self.news.is_urgent()
+    }
+
     /// Looks for files, and reads each once more, whatever inotify has said by then.
     pub fn look_again(&mut self, now: Instant) {
         self.scan(now, true);

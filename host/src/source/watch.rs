@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use notify::event::{EventKind, ModifyKind};
@@ -10,6 +11,8 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 /// What may have changed below one root.
 pub struct News {
     changes: Mutex<Changes>,
+    /// Whether bytes that were written are no reason to wake.
+    is_muted: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -27,7 +30,7 @@ pub struct Changes {
 impl News {
     /// No news yet; `wake` is called when some comes.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(News { changes: Mutex::default(), wake })
+        Arc::new(News { changes: Mutex::default(), is_muted: AtomicBool::new(false), wake })
     }
 
     /// What came since this was last asked. That files may have come or gone stays news if not `all`.
@@ -40,13 +43,26 @@ impl News {
         taken
     }
 
+    /// Says that bytes which are written are looked at soon in any case, or not.
+    pub fn mute(&self, is_muted: bool) {
+        self.is_muted.store(is_muted, Ordering::Relaxed);
+    }
+
+    /// Whether files may have come, gone or been renamed.
+    pub fn is_urgent(&self) -> bool {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).everything
+    }
+
     fn add(&self, add: impl FnOnce(&mut Changes)) {
         let mut changes = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let was_empty = changes.paths.is_empty() && !changes.everything;
+        let (had_paths, had_everything) = (!changes.paths.is_empty(), changes.everything);
         add(&mut changes);
-        let is_empty = changes.paths.is_empty() && !changes.everything;
+        let is_new = match changes.everything {
+            true => !had_everything,
+            false => !had_paths && !self.is_muted.load(Ordering::Relaxed),
+        };
         drop(changes);
-        if was_empty && !is_empty {
+        if is_new {
             (self.wake)();
         }
     }
