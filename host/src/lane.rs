@@ -132,6 +132,8 @@ struct Job {
     /// What it was read into; empty while the worker has it.
     chunk: Chunk,
     passage: Passage,
+    /// What waits behind it, the last first: a plugin is suspended, and holds up what it has not seen.
+    behind: Vec<Passage>,
     name: Arc<Name>,
     /// What the batch was, if somebody looks on.
     before: Option<Batch>,
@@ -391,7 +393,10 @@ impl Lane {
     /// Counts what it has of the project's memory.
     fn count_memory(&mut self) {
         let buffers = self.spare.iter().map(Buffer::capacity).chain(self.pending.iter().map(|pending| pending.memory));
-        let job = self.job.as_ref().map_or(0, |job| job.passage.bytes() + job.chunk.batch.bytes());
+        let job = self.job.as_ref().map_or(0, |job| {
+            let passages = job.behind.iter().chain([&job.passage]);
+            passages.map(Passage::bytes).sum::<usize>() + job.chunk.batch.bytes()
+        });
         let bytes = self.source.buffered() + self.held_bytes + job + buffers.sum::<usize>();
         if bytes != self.share.bytes() {
             self.share.set(bytes);
@@ -460,7 +465,7 @@ impl Lane {
         metrics::add(&self.accounts.discarded, skipped);
         self.busy = self.clock.now();
         let passage = Passage::new(batch, last);
-        self.advance(Job { chunk: Chunk::default(), passage, name, before, fields }, chunk)
+        self.advance(Job { chunk: Chunk::default(), passage, behind: Vec::new(), name, before, fields }, chunk)
     }
 
     /// Sends a batch on through the chain. `chunk` is its own.
@@ -471,12 +476,25 @@ impl Lane {
         let step = self.chain.advance(&mut job.passage, &mut file.held, now);
         self.held_bytes = self.held_bytes + file.held.bytes() - before;
         let turn = match step {
-            Step::Done => {
-                self.finish(job, chunk);
-                return None;
-            }
+            Step::Done => match job.behind.pop() {
+                None => {
+                    self.finish(job, chunk);
+                    return None;
+                }
+                Some(behind) => {
+                    let passage = std::mem::replace(&mut job.passage, behind);
+                    self.ship(passage, job.passage.first(), job.name.clone(), None, chunk);
+                    Turn::More
+                }
+            },
             Step::Pause => Turn::More,
-            Step::Wait(until) => Turn::RestUntil(until),
+            Step::Wait(until) => match job.passage.go_ahead() {
+                None => Turn::RestUntil(until),
+                Some(ahead) => {
+                    job.behind.push(std::mem::replace(&mut job.passage, ahead));
+                    Turn::More
+                }
+            },
             Step::Short => {
                 self.release();
                 self.budget.runs_short();
@@ -489,13 +507,29 @@ impl Lane {
         Some(turn)
     }
 
-    /// A batch is through the chain: encodes it and hands it to the sink.
+    /// A batch is through the chain.
     fn finish(&mut self, job: Job, chunk: &mut Chunk) {
         let Job { passage, name, before, fields, .. } = job;
+        let batch = self.ship(passage, None, name, before, chunk);
+        // The memory goes back to the worker for the next turn.
+        chunk.batch = batch;
+        chunk.batch.clear();
+        chunk.batch.fields = fields;
+    }
+
+    /// Encodes what is through the chain, and hands it to the sink. All of its chunk from the event `next` on is not.
+    fn ship(
+        &mut self,
+        passage: Passage,
+        next: Option<u64>,
+        name: Arc<Name>,
+        before: Option<Batch>,
+        chunk: &Chunk,
+    ) -> Batch {
         metrics::add(&self.accounts.suspended, passage.suspended());
         let (batch, left_out) = passage.into_made();
         let file = self.files.entry(chunk.key).or_default();
-        let (settled, place) = match file.held.first() {
+        let (settled, place) = match file.held.first().into_iter().chain(next).min() {
             None => (file.next, chunk.end),
             // A held event that came with an earlier chunk holds the place where it was.
             Some(first) => (first, chunk.place_of(first).unwrap_or(file.undecided)),
@@ -536,10 +570,7 @@ impl Lane {
         metrics::add(&self.accounts.discarded, tallied.faulted);
         metrics::add(&self.accounts.faulted, tallied.faulted);
         self.publish();
-        // The memory goes back to the worker for the next turn.
-        chunk.batch = batch;
-        chunk.batch.clear();
-        chunk.batch.fields = fields;
+        batch
     }
 
     /// Takes the payloads that came back, and settles offsets up to the first that didn't.

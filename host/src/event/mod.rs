@@ -6,6 +6,7 @@
 mod merge;
 mod tally;
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -22,7 +23,7 @@ pub const CONTENT: &str = "content";
 pub const UNKNOWN_TIME: i64 = i64::MIN;
 
 /// How a sink may write a cell's bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Any bytes.
     Text,
@@ -37,7 +38,7 @@ pub enum Kind {
 }
 
 /// A name and a kind that cells refer to by index.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Field {
     /// Not empty.
     pub name: Arc<str>,
@@ -108,6 +109,14 @@ impl Batch {
             + size_of::<Origin>() * self.origins.capacity()
     }
 
+    /// Bytes that its events take where they are written, about: many cells may share bytes and names.
+    pub fn weight(&self) -> usize {
+        let names: Vec<_> = self.fields.iter().map(|field| field.name.len()).collect();
+        let cell = |cell: &[u32]| (cell[2] - cell[1]) as usize + names[cell[0] as usize];
+        let reasons: usize = self.marks.iter().map(|mark| mark.reason.len()).sum();
+        self.cells.chunks_exact(CELL).map(cell).sum::<usize>() + reasons + 32 * (self.len() + self.cells.len() / CELL)
+    }
+
     /// The numbers of the event's cells.
     #[inline]
     pub fn event(&self, index: usize) -> &[u32] {
@@ -151,19 +160,21 @@ impl Batch {
         let mut joined = Batch { tags: self.tags.clone(), arena: std::mem::take(&mut self.arena), ..Batch::default() };
         let moved = joined.arena.len() as u32;
         joined.arena.extend_from_slice(&other.arena);
-        for i in 0..other.len() {
-            joined.push(other, i, moved);
-        }
-        for i in 0..self.len() {
-            joined.push(self, i, 0);
-        }
+        joined.push_all(other, moved);
+        joined.push_all(self, 0);
         *self = joined;
     }
 
+    /// Adds all events of another batch, whose arena begins at `moved` of this one's.
+    fn push_all(&mut self, from: &Batch, moved: u32) {
+        let mut fields = FieldMap::new(from, self);
+        (0..from.len()).for_each(|i| self.push(from, &mut fields, i, moved));
+    }
+
     /// Adds an event of another batch, whose arena begins at `moved` of this one's.
-    pub fn push(&mut self, from: &Batch, index: usize, moved: u32) {
+    fn push(&mut self, from: &Batch, fields: &mut FieldMap, index: usize, moved: u32) {
         for cell in from.event(index).chunks_exact(CELL) {
-            let field = self.field(&from.fields[cell[0] as usize]);
+            let field = fields.find(from, self, cell[0]);
             self.cells.extend_from_slice(&[field, cell[1] + moved, cell[2] + moved]);
         }
         self.end_row(from.time(index), from.origin(index));
@@ -181,9 +192,10 @@ impl Batch {
     /// Copies some of the events, marks and all, with only the bytes that they need.
     pub fn part(&self, events: Range<usize>) -> Batch {
         let mut part = Batch { tags: self.tags.clone(), ..Batch::default() };
+        let mut fields = FieldMap::new(self, &part);
         for i in events.clone() {
             for cell in self.event(i).chunks_exact(CELL) {
-                let field = part.field(&self.fields[cell[0] as usize]);
+                let field = fields.find(self, &mut part, cell[0]);
                 let start = part.arena.len() as u32;
                 part.arena.extend_from_slice(&self.arena[cell[1] as usize..cell[2] as usize]);
                 part.cells.extend_from_slice(&[field, start, part.arena.len() as u32]);
@@ -205,7 +217,7 @@ impl Batch {
         }
         let moved = self.arena.len() as u32;
         self.arena.extend_from_slice(&other.arena);
-        (0..other.len()).for_each(|i| self.push(other, i, moved));
+        self.push_all(other, moved);
     }
 
     /// Marks all events that are not marked yet.
@@ -221,11 +233,11 @@ impl Batch {
     /// Leaves only the events that are marked, and gives the origins of the others.
     pub fn keep_marked(&mut self) -> Vec<Origin> {
         let mut kept = Batch { tags: self.tags.clone(), arena: std::mem::take(&mut self.arena), ..Batch::default() };
-        let mut others = Vec::new();
+        let (mut fields, mut others) = (FieldMap::new(self, &kept), Vec::new());
         let mut marks = self.marks.iter().map(|mark| mark.event as usize).peekable();
         for event in 0..self.len() {
             match marks.next_if_eq(&event) {
-                Some(_) => kept.push(self, event, 0),
+                Some(_) => kept.push(self, &mut fields, event, 0),
                 None => others.push(self.origin(event)),
             }
         }
@@ -258,15 +270,6 @@ impl Batch {
         self.origins.push(origin);
     }
 
-    /// The index of a field, which is added if it is new.
-    fn field(&mut self, field: &Field) -> u32 {
-        let known = self.fields.iter().position(|f| f == field);
-        known.unwrap_or_else(|| {
-            self.fields.push(field.clone());
-            self.fields.len() - 1
-        }) as u32
-    }
-
     /// Says which invariant is broken. For tests and debug builds.
     pub fn check(&self) -> Result<(), String> {
         let mut last = 0;
@@ -296,6 +299,30 @@ impl Batch {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Which field of one batch is which of another. Each is looked for once: there may be many, of long names.
+struct FieldMap {
+    found: Vec<Option<u32>>,
+    known: HashMap<Field, u32>,
+}
+
+impl FieldMap {
+    fn new(from: &Batch, to: &Batch) -> Self {
+        let known = (0..).zip(&to.fields).map(|(index, field)| (field.clone(), index)).collect();
+        FieldMap { found: vec![None; from.fields.len()], known }
+    }
+
+    /// The index in `to` of a field of `from`. It is added if it is new.
+    fn find(&mut self, from: &Batch, to: &mut Batch, index: u32) -> u32 {
+        *self.found[index as usize].get_or_insert_with(|| {
+            let field = &from.fields[index as usize];
+            *self.known.entry(field.clone()).or_insert_with(|| {
+                to.fields.push(field.clone());
+                to.fields.len() as u32 - 1
+            })
+        })
     }
 }
 

@@ -7,13 +7,18 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use wasmparser::{Encoding, Parser, Payload};
 
-use super::limits::COMPONENT_BYTES;
+use super::guest::harmless;
+use super::limits::{COMPONENT_BYTES, METADATA_BYTES, PLUGIN_NAME};
 
 /// The version of the contract that this host serves.
 pub const API_VERSION: &str = "0.1";
 
 /// The interfaces that every plugin may import.
 const GRANTED: [&str; 3] = ["weir:plugin/event@0.1.0", "weir:plugin/log@0.1.0", "weir:plugin/count@0.1.0"];
+
+/// Imports that are named in a refusal, and bytes of each name: they are the author's, who may have had a bad day.
+const NAMED: usize = 8;
+const NAME: usize = 128;
 
 /// The interface that makes a component a plugin.
 const PROCESSOR: &str = "weir:plugin/processor";
@@ -33,6 +38,24 @@ pub struct Metadata {
     /// JSON Schema of its settings.
     #[serde(default)]
     pub settings: serde_json::Value,
+}
+
+impl Metadata {
+    fn read(json: &[u8]) -> Result<Self> {
+        ensure!(json.len() <= METADATA_BYTES, "it has {} bytes, and {METADATA_BYTES} are allowed", json.len());
+        let read: serde_json::Result<Metadata> = serde_json::from_slice(json);
+        let metadata = read.map_err(|error| anyhow::Error::msg(harmless(&error.to_string(), NAME)))?;
+        for (what, text) in [("name", &metadata.name), ("version", &metadata.version)] {
+            let is_sound =
+                !text.is_empty() && text.len() <= PLUGIN_NAME && !text.contains(|c: char| c.is_control() || c == '/');
+            ensure!(
+                is_sound,
+                "the {what} \"{}\" is empty, longer than {PLUGIN_NAME} bytes, or has control characters or slashes",
+                harmless(text, NAME)
+            );
+        }
+        Ok(metadata)
+    }
 }
 
 /// A `.wasm` that is small enough, of a known version, and imports nothing but what is granted.
@@ -67,21 +90,24 @@ pub fn admit(bytes: Vec<u8>, name: &str) -> Result<Admitted> {
     match wants {
         Some(version) if !version.starts_with(&format!("{API_VERSION}.")) => {
             bail!(
-                "it wants version {version} of the plugin API, and this weir has {API_VERSION}: update weir, or build the plugin for {API_VERSION}"
+                "it wants version {} of the plugin API, and this weir has {API_VERSION}: update weir, or build the plugin for {API_VERSION}",
+                harmless(version, NAME)
             )
         }
         None => bail!("it is a component but not a plugin: it does not export `{PROCESSOR}@{API_VERSION}.0`"),
         Some(_) => {}
     }
     if !refused.is_empty() {
-        let names = refused.iter().map(|i| format!("`{i}`")).collect::<Vec<_>>().join(", ");
+        let mut names: Vec<_> = refused.iter().take(NAMED).map(|i| format!("`{}`", harmless(i, NAME))).collect();
+        if refused.len() > NAMED {
+            names.push(format!("and {} more", refused.len() - NAMED));
+        }
+        let names = names.join(", ");
         bail!("it imports {names}, which a plugin may not: only `log` and `count` of weir:plugin are granted");
     }
     let digest = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     let metadata = match &outline.metadata {
-        Some(json) => {
-            serde_json::from_slice(json).context("its custom section `weir:plugin` is not as it should be")?
-        }
+        Some(json) => Metadata::read(json).context("its custom section `weir:plugin` is not as it should be")?,
         None => Metadata {
             api: API_VERSION.to_owned(),
             name: name.to_owned(),

@@ -15,6 +15,8 @@ pub struct Guest {
     limits: Limits,
     /// Bytes of linear memory, over all memories.
     pub(super) memory: usize,
+    /// Elements of all tables.
+    table_elements: usize,
     /// The project's memory that it has.
     share: Share,
     /// Who refused it memory, if somebody did.
@@ -24,7 +26,12 @@ pub struct Guest {
     /// The last line that it logged as an error: a panic's message.
     pub(super) last_error: Option<String>,
     log_rate: LogRate,
+    /// Bytes that it has logged and counted in this call.
+    said: usize,
 }
+
+/// What any call of a host function counts as, in bytes: it costs the host more than the guest pays for it in fuel.
+const CALL_BYTES: usize = 64;
 
 /// Who refused memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,21 +83,39 @@ impl Guest {
             name: name.to_owned(),
             limits: *limits,
             memory: 0,
+            table_elements: 0,
             share: Share::new(budget),
             refused: None,
             counters: BTreeMap::new(),
             last_error: None,
             log_rate: log_rate.clone(),
+            said: 0,
+        }
+    }
+
+    /// What it said before is forgiven.
+    pub(super) fn begin_call(&mut self) {
+        self.said = 0;
+    }
+
+    /// Ends a call in which it says too much.
+    fn say(&mut self, text: &str) -> wasmtime::Result<()> {
+        self.said += text.len() + CALL_BYTES;
+        let most = self.limits.output_bytes;
+        match self.said <= most {
+            true => Ok(()),
+            false => Err(wasmtime::Error::msg(format!("it logs and counts more than {most} bytes in one call"))),
         }
     }
 
     /// Passes a line on, under the plugin's name, escaped, cut, and limited in rate.
-    pub(super) fn log(&mut self, level: tracing::Level, message: &str) {
+    pub(super) fn log(&mut self, level: tracing::Level, message: &str) -> wasmtime::Result<()> {
+        self.say(message)?;
         let message = harmless(message, self.limits.log_line);
         if level == tracing::Level::ERROR {
             self.last_error = Some(message.clone());
         }
-        let Some(unsaid) = self.log_rate.take() else { return };
+        let Some(unsaid) = self.log_rate.take() else { return Ok(()) };
         let plugin = &self.name;
         match level {
             tracing::Level::ERROR => tracing::error!(target: "plugin", plugin, unsaid, "{message}"),
@@ -98,16 +123,19 @@ impl Guest {
             tracing::Level::INFO => tracing::info!(target: "plugin", plugin, unsaid, "{message}"),
             _ => tracing::debug!(target: "plugin", plugin, unsaid, "{message}"),
         }
+        Ok(())
     }
 
     /// Adds to a counter; those beyond the limit count as `other`.
-    pub(super) fn count(&mut self, name: &str, amount: u64) {
+    pub(super) fn count(&mut self, name: &str, amount: u64) -> wasmtime::Result<()> {
+        self.say(name)?;
         let fits = self.counters.len() < self.limits.counters && name.len() <= self.limits.field_name;
         let name = if fits || self.counters.contains_key(name) { name } else { "other" };
         match self.counters.get_mut(name) {
             Some(count) => *count = count.saturating_add(amount),
             None => drop(self.counters.insert(name.to_owned(), amount)),
         }
+        Ok(())
     }
 }
 
@@ -127,8 +155,11 @@ impl ResourceLimiter for Guest {
         Ok(false)
     }
 
-    fn table_growing(&mut self, _: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= self.limits.table_elements)
+    fn table_growing(&mut self, current: usize, desired: usize, _: Option<usize>) -> wasmtime::Result<bool> {
+        let sum = self.table_elements.saturating_add(desired - current);
+        let is_granted = sum <= self.limits.table_elements;
+        self.table_elements = if is_granted { sum } else { self.table_elements };
+        Ok(is_granted)
     }
 
     fn instances(&self) -> usize {

@@ -59,6 +59,8 @@ pub enum Fault {
     },
     /// Its output breaks the contract.
     Lied(Violation),
+    /// It made more of the parts of a batch than there is room for.
+    Swollen,
 }
 
 impl fmt::Display for Fault {
@@ -79,6 +81,7 @@ impl fmt::Display for Fault {
             Fault::NoMemory => f.write_str("out of memory: its project has no more"),
             Fault::NotStarted(why) => write!(f, "no instance: {why}"),
             Fault::Lied(violation) => violation.fmt(f),
+            Fault::Swollen => f.write_str("it makes more of a batch than there is room for"),
         }
     }
 }
@@ -104,7 +107,14 @@ impl Instance {
         let result = match made {
             Ok((Ok(()), bound)) => Ok(Instance { store, bound, limits: *limits, is_metered: plugin.is_metered }),
             Ok((Err(refusal), _)) => Err(SettingsRefused(harmless(&refusal, 4 * limits.log_line)).into()),
-            Err(error) => Err(store_fault(&store, error, given, limits).into()),
+            Err(error) => {
+                let whole = harmless(&format!("{error:#}"), limits.log_line);
+                match store_fault(&store, error, given, limits) {
+                    // Its own code was not run yet.
+                    Fault::Trapped { stack, .. } if stack.is_empty() => Err(anyhow::Error::msg(whole)),
+                    fault => Err(fault.into()),
+                }
+            }
         };
         Called { result, fuel }
     }
@@ -117,6 +127,7 @@ impl Instance {
         {
             return Called { result: Err(store_fault(&self.store, error, given, &self.limits)), fuel: 0 };
         }
+        self.store.data_mut().begin_call();
         let result = v0_1::process(&mut self.store, &self.bound, batch, last);
         let fuel = given - self.store.get_fuel().unwrap_or(given);
         Called { result: result.map_err(|e| store_fault(&self.store, e, given, &self.limits)), fuel }

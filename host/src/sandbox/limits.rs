@@ -12,11 +12,12 @@ pub struct Limits {
     pub configure_fuel: u64,
     /// Bytes of linear memory, over all memories of the instance.
     pub memory: usize,
-    /// Elements of one table.
+    /// Elements of all tables of the instance together.
     pub table_elements: usize,
     /// Core instances, memories and tables, each. A Python plugin has about 20.
     pub instances: usize,
-    /// Bytes that the guest may hand to the host in one call: the whole output, or one message.
+    /// Bytes that the guest may hand to the host in one call: the whole output, all that its cells stand for, or all that
+    /// it logs and counts.
     pub output_bytes: usize,
     /// Events of one output.
     pub output_events: usize,
@@ -62,13 +63,23 @@ impl Limits {
     /// Fuel of a call whose input has so many bytes and events.
     pub fn fuel(&self, bytes: usize, events: usize) -> u64 {
         // An empty event costs its plugin as much as a short one.
-        let size = bytes as u64 + 16 * events as u64;
-        self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(size))
+        let size = (bytes + 16 * events).min(FUEL_BYTES);
+        self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(size as u64))
     }
 }
 
+/// Bytes of input, events counted in, for which a call gets fuel: what is larger gets no more. Four times what is read at
+/// once, so that held and swollen batches don't make a turn longer.
+pub const FUEL_BYTES: usize = 512 << 10;
+
 /// Bytes of a `.wasm`; more is refused before it is read. A Python plugin has 18 MB.
 pub const COMPONENT_BYTES: u64 = 64 << 20;
+
+/// Bytes of what a plugin says of itself.
+pub const METADATA_BYTES: usize = 256 << 10;
+
+/// Bytes of a plugin's name. It stands in each of its errors.
+pub const PLUGIN_NAME: usize = 64;
 
 /// What compiling one plugin may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

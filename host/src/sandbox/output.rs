@@ -32,8 +32,8 @@ pub struct Numbers<'a> {
     pub data: usize,
     /// Bytes made.
     pub made: usize,
-    /// Fields of the output.
-    pub fields: usize,
+    /// Of each field of the output, the bytes that its name takes where it is written.
+    pub fields: &'a [u32],
     /// Reasons of the output.
     pub reasons: usize,
     /// For each event, the end of its run of cells.
@@ -48,9 +48,12 @@ pub struct Numbers<'a> {
     pub failed: &'a [u32],
     /// Events at the end of the input.
     pub held: u32,
-    /// Bytes that all cells together may point at. Many cells may share bytes, and each is written by itself.
+    /// Bytes that all cells together may stand for. Many may share bytes and names, and each is written by itself.
     pub most_bytes: usize,
 }
+
+/// What a cell takes at least, where it is written.
+const CELL_BYTES: u64 = 32;
 
 /// Checks every number against the contract.
 pub fn check(n: &Numbers) -> Result<(), Violation> {
@@ -77,7 +80,7 @@ fn check_rows(n: &Numbers) -> Result<(), Violation> {
 fn check_cells(n: &Numbers) -> Result<(), Violation> {
     let total = n.data + n.made;
     ensure!(u32::try_from(total).is_ok(), "{total} bytes, more than a cell can point into");
-    let (fields, data, total) = (n.fields as u32, n.data as u32, total as u32);
+    let (fields, data, total) = (n.fields.len() as u32, n.data as u32, total as u32);
     let is_wrong = |cell: &[u32]| {
         let (field, start, end) = (cell[0], cell[1], cell[2]);
         (field >= fields) | (start > end) | (end > total) | ((start < data) & (end > data))
@@ -97,7 +100,13 @@ fn check_cells(n: &Numbers) -> Result<(), Violation> {
         );
     }
     let bytes: u64 = n.cells.chunks_exact(CELL).map(|cell| u64::from(cell[2] - cell[1])).sum();
-    ensure!(bytes <= n.most_bytes as u64, "the cells have {bytes} bytes together, and {} are allowed", n.most_bytes);
+    let (count, most) = ((n.cells.len() / CELL) as u64, n.most_bytes as u64);
+    let longest = n.fields.iter().max().map_or(0, |longest| u64::from(*longest));
+    if bytes + count * (longest + CELL_BYTES) > most {
+        let names = n.cells.chunks_exact(CELL).map(|cell| u64::from(n.fields[cell[0] as usize]) + CELL_BYTES);
+        let bytes = bytes + names.sum::<u64>();
+        ensure!(bytes <= most, "the cells have {bytes} bytes together, with their names, and {most} are allowed");
+    }
     Ok(())
 }
 
@@ -154,7 +163,7 @@ mod tests {
             inputs: 2,
             data: 10,
             made: 1,
-            fields: 2,
+            fields: &[4, 6],
             reasons: 1,
             rows: &[1, 2],
             cells: &[0, 0, 10, 1, 10, 11],
@@ -162,7 +171,7 @@ mod tests {
             origins: &[0, 1, 1, 2],
             failed: &[],
             held: 0,
-            most_bytes: 12,
+            most_bytes: 85,
         }
     }
 
@@ -170,7 +179,10 @@ mod tests {
     fn every_lie_is_named() {
         assert_eq!(check(&good()), Ok(()));
         let lies: [(Numbers, &str); 18] = [
-            (Numbers { cells: &[0, 0, 10, 1, 0, 3], ..good() }, "the cells have 13 bytes together, and 12 are allowed"),
+            (
+                Numbers { cells: &[0, 0, 10, 1, 0, 3], ..good() },
+                "the cells have 87 bytes together, with their names, and 85 are allowed",
+            ),
             (Numbers { cells: &[0, 0], ..good() }, "2 numbers of cells"),
             (Numbers { rows: &[2, 1], ..good() }, "the row of event 1 ends at cell 1, before it starts at 2"),
             (Numbers { rows: &[1, 3], ..good() }, "the rows end at cell 3 of 2"),

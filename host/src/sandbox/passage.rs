@@ -5,6 +5,10 @@
 //! by the plugin's credit (see `trust`) and by fuel. When it is used up, the plugin is suspended, and what is left of
 //! the batch passes it by. Halves are copies, which only a search pays for.
 //!
+//! Events that the plugin holds are given to it again with the next part, so it is the new events of a part that are
+//! halved. If there is only one, it is tried by itself: if it is not that, it is one of those before, which are then given
+//! to the plugin for the last time, so that it must look at them.
+//!
 //! Each call of [`Passage::advance`] calls a plugin at most once, so that a search can be spread over many turns.
 
 use std::collections::VecDeque;
@@ -25,6 +29,9 @@ const SMALL_CALLS: u64 = 20;
 /// Events that a plugin is tried with after it was suspended, so that one that has not changed costs little.
 const TRIAL: usize = 16;
 
+/// What comes out of all parts of a batch may be so many times what may come out of a call.
+const SWELLING: usize = 4;
+
 /// A project that has no memory left has so long to find some, before that is taken for a plugin's fault.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -41,14 +48,37 @@ pub enum Step {
     Short,
 }
 
+/// Events before a stage.
+#[derive(Default)]
+struct Part {
+    batch: Batch,
+    /// So many at its head were held.
+    held: usize,
+    /// Nothing follows in the file, or it is to look as if.
+    is_last: bool,
+    /// The plugin has faulted on it, and its last event alone is new.
+    is_in_doubt: bool,
+}
+
+impl Part {
+    /// The events before `at`, and the others.
+    fn split(&self, at: usize) -> (Part, Part) {
+        let first = Part { batch: self.batch.part(0..at), held: self.held.min(at), ..Part::default() };
+        let batch = self.batch.part(at..self.batch.len());
+        (first, Part { batch, held: self.held.saturating_sub(at), is_last: self.is_last, is_in_doubt: false })
+    }
+}
+
 /// A batch on its way.
 pub struct Passage {
     /// The number of the stage that it is at.
     stage: usize,
     /// What that stage has not seen yet, in order.
-    parts: VecDeque<Batch>,
+    parts: VecDeque<Part>,
     /// What came out of it.
     made: Option<Batch>,
+    /// Bytes that this stands for, if there is more than one part.
+    weight: usize,
     is_last: bool,
     /// Fuel of calls that failed at this stage, and the most that it may be.
     spent: u64,
@@ -65,8 +95,9 @@ impl Passage {
     pub fn new(batch: Batch, is_last: bool) -> Self {
         Passage {
             stage: 0,
-            parts: [batch].into(),
+            parts: [Part { batch, ..Part::default() }].into(),
             made: None,
+            weight: 0,
             is_last,
             spent: 0,
             most: None,
@@ -89,13 +120,25 @@ impl Passage {
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().chain(&self.made).map(Batch::bytes).sum()
+        self.parts.iter().map(|part| &part.batch).chain(&self.made).map(Batch::bytes).sum()
+    }
+
+    /// While it waits: what came out of the stage that it is at, to go on by itself.
+    pub fn go_ahead(&mut self) -> Option<Passage> {
+        let made = self.made.take_if(|made| !made.is_empty())?;
+        self.weight = 0;
+        Some(Passage { stage: self.stage + 1, ..Passage::new(made, false) })
+    }
+
+    /// The number of the first read event that has not gone on.
+    pub fn first(&self) -> Option<u64> {
+        self.parts.iter().map(|part| &part.batch).find(|batch| !batch.is_empty()).map(|batch| batch.origin(0).first)
     }
 
     /// What came out of the last stage, and what was left out by `on_fault: drop`, in order.
     pub fn into_made(mut self) -> (Batch, Vec<Origin>) {
         self.left_out.sort_by_key(|origin| origin.first);
-        (self.parts.pop_front().unwrap_or_default(), self.left_out)
+        (self.parts.pop_front().unwrap_or_default().batch, self.left_out)
     }
 
     /// Gives a part of the batch to the stage that it is at, and says if it can't go on after that.
@@ -108,25 +151,42 @@ impl Passage {
     ) -> Option<Step> {
         let mut part = self.parts.pop_front().unwrap_or_default();
         if !held.is_empty() {
-            part.prepend(&std::mem::take(held));
+            part.held = held.len();
+            part.batch.prepend(&std::mem::take(held));
         }
-        if part.marks.len() == part.len() {
-            self.put(part);
+        let count = part.batch.len();
+        if part.batch.marks.len() == count {
+            self.put(part.batch);
         } else if let Some((until, reason)) = stage.trust.suspended(now) {
             if on_fault == OnFault::Hold {
                 self.parts.push_front(part);
                 return Some(Step::Wait(until));
             }
             let reason = stage.reason(reason);
-            self.suspended += (part.len() - part.marks.len()) as u64;
-            self.set_aside(part, &reason, on_fault);
+            self.suspended += (count - part.batch.marks.len()) as u64;
+            let passed = self.set_aside(part.batch, &reason, on_fault);
+            self.put(passed);
         } else {
-            if stage.trust.is_on_trial() && part.len() > TRIAL {
-                self.parts.push_front(part.part(TRIAL..part.len()));
-                part = part.part(0..TRIAL);
+            if stage.trust.is_on_trial() && count > TRIAL && !part.is_in_doubt {
+                let (first, rest) = part.split(TRIAL);
+                self.parts.push_front(rest);
+                part = first;
             }
             let fuel = stage.stats.fuel;
-            match stage.process(&mut part, held, self.is_last && self.parts.is_empty()) {
+            let called = match part.is_in_doubt {
+                _ if self.weight > SWELLING * stage.output_bytes() => Err(Fault::Swollen),
+                true => stage.process(&mut part.batch.tail(1), held, true),
+                false => {
+                    let is_last = part.is_last || self.is_last && self.parts.is_empty();
+                    stage.process(&mut part.batch, held, is_last)
+                }
+            };
+            match called {
+                Ok(_) if part.is_in_doubt => {
+                    let (before, last) = part.split(count - 1);
+                    self.parts.push_front(last);
+                    self.parts.push_front(Part { is_last: true, ..before });
+                }
                 Ok(made) => {
                     self.put(made);
                     stage.trust.worked();
@@ -149,32 +209,52 @@ impl Passage {
     }
 
     /// The plugin has faulted on a part: halves it, sets its one event aside, or gives up.
-    fn search(&mut self, part: Batch, fault: &Fault, stage: &mut Stage, on_fault: OnFault, now: Instant) {
-        let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(&part) + SMALL_CALLS * stage.base_fuel());
-        let may_go_on = stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_));
-        let is_alone = part.len() - part.marks.len() == 1;
-        if is_alone && on_fault != OnFault::Hold && may_go_on {
-            self.set_aside(part, &stage.reason_of(fault), on_fault);
-        } else if is_alone || !may_go_on {
+    fn search(&mut self, mut part: Part, fault: &Fault, stage: &mut Stage, on_fault: OnFault, now: Instant) {
+        let (batch, count) = (&part.batch, part.batch.len());
+        let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(batch) + SMALL_CALLS * stage.base_fuel());
+        let may_go_on =
+            stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_) | Fault::Swollen);
+        let is_alone = part.is_in_doubt || count - batch.marks.len() == 1;
+        let new = match count - part.held {
+            0 => count,
+            new => new,
+        };
+        if !may_go_on || is_alone && on_fault == OnFault::Hold {
             stage.suspend(now, fault);
+            part.is_in_doubt = false;
+            self.parts.push_front(part);
+        } else if part.is_in_doubt {
+            // It waits in its place, behind those that may be held again.
+            let last = self.set_aside(batch.tail(1), &stage.reason_of(fault), on_fault);
+            let mut batch = batch.part(0..count - 1);
+            batch.append(&last);
+            self.parts.push_front(Part { held: batch.len(), batch, is_last: part.is_last, is_in_doubt: false });
+        } else if is_alone {
+            let one = self.set_aside(part.batch, &stage.reason_of(fault), on_fault);
+            self.put(one);
+        } else if new == 1 {
+            part.is_in_doubt = true;
             self.parts.push_front(part);
         } else {
-            let half = part.len() / 2;
-            self.parts.push_front(part.part(half..part.len()));
-            self.parts.push_front(part.part(0..half));
+            let (first, second) = part.split(count - new.div_ceil(2));
+            self.parts.push_front(second);
+            self.parts.push_front(first);
         }
     }
 
-    /// Events go on without the plugin, or not at all.
-    fn set_aside(&mut self, mut part: Batch, reason: &Arc<str>, on_fault: OnFault) {
+    /// Events are to go on without the plugin, or not at all. Gives those that go on.
+    fn set_aside(&mut self, mut batch: Batch, reason: &Arc<str>, on_fault: OnFault) -> Batch {
         match on_fault {
-            OnFault::Drop => self.left_out.extend(part.keep_marked()),
-            OnFault::Raw | OnFault::Hold => part.mark_all(reason),
+            OnFault::Drop => self.left_out.extend(batch.keep_marked()),
+            OnFault::Raw | OnFault::Hold => batch.mark_all(reason),
         }
-        self.put(part);
+        batch
     }
 
     fn put(&mut self, made: Batch) {
+        if !self.parts.is_empty() {
+            self.weight += made.weight();
+        }
         match &mut self.made {
             Some(before) => before.append(&made),
             None => self.made = Some(made),
@@ -187,7 +267,7 @@ impl Passage {
             stage.trust.passed();
         }
         self.stage += 1;
-        self.parts.push_back(self.made.take().unwrap_or_default());
-        (self.spent, self.most, self.went_well) = (0, None, false);
+        self.parts.push_back(Part { batch: self.made.take().unwrap_or_default(), ..Part::default() });
+        (self.spent, self.most, self.weight, self.went_well) = (0, None, 0, false);
     }
 }

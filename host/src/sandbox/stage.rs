@@ -92,6 +92,11 @@ impl Stage {
         self.limits.fuel_base
     }
 
+    /// Bytes that a call may hand over.
+    pub fn output_bytes(&self) -> usize {
+        self.limits.output_bytes
+    }
+
     /// Bytes of linear memory that it has.
     pub fn memory(&self) -> usize {
         self.instance.as_ref().map_or(0, Instance::memory)
@@ -235,10 +240,14 @@ impl Stage {
 
     /// Keeps what is held for the next batch, and lists the events that failed, in order.
     fn set_aside(&self, output: &Output, batch: &Batch, last: bool, held: &mut Batch) -> Vec<Aside> {
-        let reasons: Vec<_> = output.reasons.iter().map(|r| self.reason(&cut(r, self.limits.reason))).collect();
+        // There may be many that nothing refers to.
+        let mut reasons = vec![None; if output.failed.is_empty() { 0 } else { output.reasons.len() }];
+        let mut reason = |index: usize| -> Arc<str> {
+            let made = || self.reason(&cut(&output.reasons[index], self.limits.reason));
+            reasons[index].get_or_insert_with(made).clone()
+        };
         let pairs = output.failed.chunks_exact(2);
-        let mut failed: Vec<_> =
-            pairs.map(|pair| Aside { event: pair[0], reason: reasons[pair[1] as usize].clone() }).collect();
+        let mut failed: Vec<_> = pairs.map(|pair| Aside { event: pair[0], reason: reason(pair[1] as usize) }).collect();
         let count = output.held as usize;
         if count > 0 {
             let waiting = batch.tail(count);
@@ -343,11 +352,16 @@ fn check(output: &Output, batch: &Batch, limits: &Limits) -> Result<(), Violatio
             )));
         }
     }
+    let (events, most_events) = (output.rows.len(), limits.output_events.max(batch.len()));
+    if events > most_events {
+        return Err(Violation(format!("{events} events, and {most_events} are allowed")));
+    }
+    let names: Vec<_> = output.fields.iter().map(|field| written(field.name.as_bytes())).collect();
     output::check(&Numbers {
         inputs: batch.len(),
         data: batch.arena.len(),
         made: output.made.len(),
-        fields: output.fields.len(),
+        fields: &names,
         reasons: output.reasons.len(),
         rows: &output.rows,
         cells: &output.cells,
@@ -357,5 +371,20 @@ fn check(output: &Output, batch: &Batch, limits: &Limits) -> Result<(), Violatio
         held: output.held,
         // An event may be larger than what is usual.
         most_bytes: limits.output_bytes.max(2 * batch.arena.len()),
-    })
+    })?;
+    // Each is written as often as it is referred to.
+    let reason = |pair: &[u32]| {
+        let reason = output.reasons[pair[1] as usize].as_bytes();
+        written(&reason[..reason.len().min(limits.reason)]) as usize
+    };
+    let (bytes, most) = (output.failed.chunks_exact(2).map(reason).sum::<usize>(), limits.output_bytes);
+    if bytes > most {
+        return Err(Violation(format!("the reasons have {bytes} bytes together, and {most} are allowed")));
+    }
+    Ok(())
+}
+
+/// Bytes of a text where it is written, with its escapes.
+fn written(text: &[u8]) -> u32 {
+    text.iter().map(|byte| if *byte < b' ' { 6 } else { 1 }).sum()
 }

@@ -12,6 +12,7 @@ mod bindings {
         path: "../wit/v0.1",
         world: "plugin",
         ownership: Borrowing { duplicate_if_necessary: true },
+        imports: { default: trappable },
     });
 }
 
@@ -86,19 +87,19 @@ pub fn to_kind(kind: event::Kind) -> Kind {
 impl event::Host for Guest {}
 
 impl log::Host for Guest {
-    fn write(&mut self, level: log::Level, message: String) {
+    fn write(&mut self, level: log::Level, message: String) -> wasmtime::Result<()> {
         let level = match level {
             log::Level::Debug => tracing::Level::DEBUG,
             log::Level::Info => tracing::Level::INFO,
             log::Level::Warn => tracing::Level::WARN,
             log::Level::Error => tracing::Level::ERROR,
         };
-        self.log(level, &message);
+        self.log(level, &message)
     }
 }
 
 impl count::Host for Guest {
-    fn add(&mut self, name: String, amount: u64) {
-        self.count(&name, amount);
+    fn add(&mut self, name: String, amount: u64) -> wasmtime::Result<()> {
+        self.count(&name, amount)
     }
 }
