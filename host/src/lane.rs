@@ -635,7 +635,8 @@ impl Lane {
         }
         let settle = (!self.pending.is_empty()).then(|| self.clock.now() + NOTE_EVERY);
         // A turn that comes soon in any case does that, too.
-        let own = note.into_iter().chain(settle).min().filter(|due| until.is_none_or(|until| until > *due + NOTE_EVERY));
+        let own =
+            note.into_iter().chain(settle).min().filter(|due| until.is_none_or(|until| until > *due + NOTE_EVERY));
         match until.into_iter().chain(own).chain(idle).min() {
             Some(when) => Turn::RestUntil(when),
             None => Turn::Rest,

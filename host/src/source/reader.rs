@@ -147,9 +147,14 @@ pub struct Reader {
     /// When the bytes after the offset were last found to have grown.
     waits_since: Option<Instant>,
     at_end: bool,
+    /// Bytes of the last read.
+    got: usize,
     /// Where the last reads ended, with hashes of the bytes before.
     ends: Ends,
 }
+
+/// The least that is asked for in a read.
+const LITTLE: usize = 8 << 10;
 
 /// Offsets at which reads ended, with hashes of the 64 bytes before; the oldest is overwritten.
 #[derive(Clone, Copy, Debug, Default)]
@@ -191,6 +196,7 @@ impl Reader {
             len: 0,
             waits_since: None,
             at_end: false,
+            got: CHUNK,
             ends: Ends::default(),
         }
     }
@@ -390,7 +396,8 @@ impl Reader {
 
     /// Reads the next events. With `flush`, what is left at the end of the file is an event too.
     pub fn read(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool, now: Instant) -> io::Result<Got> {
-        let mut want = CHUNK;
+        // A buffer is filled with zeros before it is read into, which costs more than a trickle itself.
+        let mut want = (4 * self.got).clamp(LITTLE, CHUNK);
         self.detect_gzip();
         loop {
             if self.read_once(chunk, framing, flush, now, want)? == Got::Other {
@@ -422,6 +429,7 @@ impl Reader {
             return Ok(Got::Other);
         };
         let len = self.offset + raw.len() as u64;
+        self.got = raw.len();
         if self.offset == 0 && self.skip_bom(raw) {
             // Once a file.
             chunk.batch.arena = arena;
