@@ -34,6 +34,9 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// The instances of a lane that has had nothing to do for so long are let go.
 const IDLE: Duration = Duration::from_secs(10);
 
+/// Nothing is put off so soon after a file came, went or was renamed: its writer may be between two files.
+const CALM: Duration = Duration::from_secs(5);
+
 /// A lane whose project has no memory left looks again after so long, if it isn't woken.
 const SHORT: Duration = Duration::from_millis(50);
 
@@ -123,6 +126,10 @@ pub struct Lane {
     pace: Option<Arc<Pace>>,
     /// What is written before that is read then.
     next_read: Instant,
+    /// Bytes that were read since there was nothing to read.
+    read_lately: u64,
+    /// When a file last came, went or was renamed.
+    unsettled_at: Option<Instant>,
     held_bytes: usize,
     plugins: Vec<Arc<PluginAccounts>>,
 }
@@ -268,6 +275,8 @@ impl Lane {
             overdraft: None,
             pace,
             next_read: clock.now(),
+            read_lately: 0,
+            unsettled_at: None,
             held_bytes: 0,
             job: None,
             ending: None,
@@ -321,8 +330,11 @@ impl Lane {
             }
         }
         let until_idle = self.mode.is(Mode::UNTIL_IDLE);
-        if now < self.next_read && !until_idle && !self.source.has_urgent_news() {
-            return self.rest(Some(self.next_read));
+        let next = self.next_read.min(self.source.next_scan());
+        if self.source.has_urgent_news() {
+            self.unsettled_at = Some(now);
+        } else if now < next && !until_idle {
+            return self.rest(Some(next));
         }
         self.source.mute(false);
         if until_idle && !self.is_finishing {
@@ -333,19 +345,20 @@ impl Lane {
             Read::Working => Turn::More,
             Read::Some => {
                 let ended = until_idle && scratch.chunk.at_end;
-                if scratch.chunk.at_end
-                    && scratch.chunk.bytes < SMALL
-                    && let Some(pace) = &self.pace
-                {
-                    self.next_read = pace.next(now);
-                    self.source.mute(self.next_read > now);
+                self.read_lately += scratch.chunk.bytes;
+                if scratch.chunk.at_end && self.source.is_quiet() {
+                    self.slow_down(now);
                 }
                 if let Some(turn) = self.process(&mut scratch.chunk, ended) {
                     return turn;
                 }
                 // A sink that delivers at once has done so by now.
                 self.settle(&mut scratch.returned);
-                if now < self.next_read { self.rest(Some(self.next_read)) } else { Turn::More }
+                if now < self.next_read && self.job.is_none() && !self.source.has_urgent_news() {
+                    let next = self.next_read.min(self.source.next_scan());
+                    return self.rest(Some(next));
+                }
+                Turn::More
             }
             Read::NothingBefore(_) if until_idle => self.finish_or_rest(),
             Read::NothingBefore(when) => {
@@ -360,6 +373,19 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// All is read that there was: if that was little, what comes next is read together.
+    fn slow_down(&mut self, now: Instant) {
+        let is_calm = self.unsettled_at.is_none_or(|when| now - when > CALM);
+        if let Some(pace) = &self.pace
+            && self.read_lately < SMALL
+            && is_calm
+        {
+            self.next_read = pace.next(now);
+            self.source.mute(self.next_read > now);
+        }
+        self.read_lately = 0;
     }
 
     /// While the project has no memory left, one of its lanes at a time goes on, and the others wait.

@@ -79,7 +79,8 @@ fn on_a_small_disk(site: &Site, flags: &[&str]) {
     let ran = agent.stop();
     ran.assert_settled();
     ran.assert_counts("a/b", [EVENTS + 10, EVENTS + 10, 0, 0]);
-    assert_eq!(ran.stderr.matches(COMPLAINT).count(), 1, "{}", ran.stderr);
+    // Once for each time that it begins to be full: how payloads are cut decides how often.
+    assert!((1..=3).contains(&ran.stderr.matches(COMPLAINT).count()), "{}", ran.stderr);
     assert!(contents(&parse(&bytes)) == lines(0..EVENTS + 10), "some are lost, doubled or out of order");
     assert_eq!(site.settled("a/b").into_values().collect::<Vec<_>>(), [text(0..EVENTS + 10).len() as u64]);
 }

@@ -117,11 +117,11 @@ impl Source {
             return true;
         }
         let Some(After { file: before, len, is_final }) = tracked.after else { return false };
+        let has_content = tracked.is_over || tracked.reader.meta().is_none_or(|meta| meta.len > 0);
         if self.waits(before) {
             // Perhaps for this one.
             return false;
         }
-        let has_content = tracked.is_over || tracked.reader.meta().is_none_or(|meta| meta.len > 0);
         if let Some(other) = self.files.get(&before) {
             let (reader, mut len) = (&other.reader, len);
             let size = reader.meta().filter(|_| !reader.is_compressed()).map(|meta| meta.len);
@@ -143,6 +143,10 @@ impl Source {
                 }
                 return true;
             }
+        }
+        if !has_content {
+            // There is nothing to read yet. When there is, what comes before may have more, too.
+            return false;
         }
         if let Some(tracked) = self.files.get_mut(&id) {
             tracked.after = None;

@@ -150,6 +150,7 @@ struct Tracked {
 }
 
 /// The generation before a file, which is read first.
+#[derive(Clone, Copy)]
 struct After {
     file: FileId,
     /// Up to that size, if it goes on growing.
@@ -337,6 +338,16 @@ impl Source {
     /// and go is.
     pub fn mute(&self, is_muted: bool) {
         self.news.mute(is_muted);
+    }
+
+    /// When files are looked for, whatever happens before.
+    pub fn next_scan(&self) -> Instant {
+        self.next_scan
+    }
+
+    /// Whether no file is known to have something to read.
+    pub fn is_quiet(&self) -> bool {
+        self.queue.is_empty()
     }
 
     /// Whether files may have come, gone or been renamed.
