@@ -148,10 +148,30 @@ impl Source {
             // There is nothing to read yet. When there is, what comes before may have more, too.
             return false;
         }
+        let elder = self.unread_elder(id, before);
         if let Some(tracked) = self.files.get_mut(&id) {
             tracked.after = None;
         }
-        false
+        if let Some(elder) = elder {
+            // Once: it may be written to for ever.
+            self.enqueue(elder);
+            self.enqueue(id);
+        }
+        elder.is_some()
+    }
+
+    /// The latest generation before a file that has something to read, where the very latest is a copy of an older one.
+    fn unread_elder(&self, id: FileId, latest: FileId) -> Option<FileId> {
+        let members = self.families.values().find(|members| members.contains(&id))?;
+        let older = members.iter().take_while(|member| **member != id).filter(|member| **member != latest);
+        let has_more = |member: &&FileId| {
+            self.files.get(*member).is_some_and(|file| {
+                let reader = &file.reader;
+                let has_more = reader.meta().is_some_and(|meta| reader.has_more(meta.len));
+                has_more && !file.is_over && !file.is_failing && !reader.is_compressed()
+            })
+        };
+        older.filter(has_more).last().copied()
     }
 
     /// The end of the file was reached: what waits for that can go on.
