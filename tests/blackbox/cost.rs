@@ -23,7 +23,7 @@ fn cpu_time(agent: &Agent) -> Duration {
     cpu_time_of(agent.pid())
 }
 
-fn cpu_time_of(pid: u32) -> Duration {
+pub fn cpu_time_of(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let nanos = |task: fs::DirEntry| -> u64 {
         let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap();

@@ -18,6 +18,7 @@ mod commands;
 mod confine;
 mod containers;
 mod cost;
+mod crowd;
 mod disk;
 mod evil;
 mod follow;

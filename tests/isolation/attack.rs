@@ -118,7 +118,7 @@ pub fn run(attack: Attack, site: &Site, rate: f64, length: Duration) -> anyhow::
     let component =
         (attack == Attack::Upload).then(|| bomb::large_plugin(&site.plugin("nginx"), UPLOAD)).transpose()?;
 
-    let agent = site.start("  noisy: { share: 1 }", &attack.logstores(site))?;
+    let agent = site.start("  noisy: { share: 1, memory: 128MiB }", &attack.logstores(site))?;
     let is_over = AtomicBool::new(false);
     let seen = thread::scope(|scope| {
         if attack.has_backlog() {

@@ -119,8 +119,8 @@ impl Source {
         let Some(After { file: before, len, is_final }) = tracked.after else { return false };
         let has_content = tracked.is_over || tracked.reader.meta().is_none_or(|meta| meta.len > 0);
         if self.waits(before) {
-            // Perhaps for this one.
-            return false;
+            // Perhaps for this one. What both come after is read first.
+            return has_content && self.defer_to_elder(id, before);
         }
         if let Some(other) = self.files.get(&before) {
             let (reader, mut len) = (&other.reader, len);
@@ -148,12 +148,20 @@ impl Source {
             // There is nothing to read yet. When there is, what comes before may have more, too.
             return false;
         }
-        let elder = self.unread_elder(id, before);
         if let Some(tracked) = self.files.get_mut(&id) {
             tracked.after = None;
         }
+        self.defer_to_elder(id, before)
+    }
+
+    /// Has a generation read first that has something to read, where the very latest is a copy of an older one.
+    fn defer_to_elder(&mut self, id: FileId, latest: FileId) -> bool {
+        let elder = self.unread_elder(id, latest);
         if let Some(elder) = elder {
             // Once: it may be written to for ever.
+            if let Some(tracked) = self.files.get_mut(&id) {
+                tracked.after = None;
+            }
             self.enqueue(elder);
             self.enqueue(id);
         }

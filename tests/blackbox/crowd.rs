@@ -1,0 +1,65 @@
+//! A thousand logstores of a hundred projects, each with an instance of its plugin, in one agent. Nothing else runs
+//! meanwhile.
+
+use std::fmt::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::cost::{cpu_time_of, status};
+use crate::harness::{Site, access_log};
+
+const PROJECTS: usize = 100;
+const LOGSTORES: usize = 10;
+
+/// Lines of each logstore, how many of them before it is measured what the others cost, and the time between two.
+const LINES: usize = 110;
+const BEFORE: usize = 70;
+const BETWEEN: Duration = Duration::from_millis(100);
+
+#[test]
+fn a_thousand_logstores_fit_into_one_process() {
+    let site = Site::alone();
+    let names: Vec<_> = (0..PROJECTS).flat_map(|p| (0..LOGSTORES).map(move |s| format!("p{p}/s{s}"))).collect();
+    let logstore = |text: &mut String, name: &String| {
+        let plugin = "{ use: nginx, settings: { format: main } }";
+        writeln!(text, "- {{ name: {name}, files: {{ root: logs/{name} }}, plugins: [{plugin}], sink: out }}").unwrap();
+    };
+    let config = names.iter().fold(String::new(), |mut text, name| {
+        logstore(&mut text, name);
+        text
+    });
+    site.config(&config);
+    names.iter().for_each(|name| site.write(&format!("logs/{name}/a.log"), ""));
+    let lines = access_log(LINES as u64);
+    let lines: Vec<_> = lines.split_inclusive(|byte| *byte == b'\n').collect();
+
+    let mut agent = site.start();
+    agent.wait_to_say("running");
+    let (mut begun, mut before) = (Instant::now(), cpu_time_of(agent.pid()));
+    for (number, line) in lines.iter().enumerate() {
+        if number == BEFORE {
+            (begun, before) = (Instant::now(), cpu_time_of(agent.pid()));
+        }
+        let round = Instant::now();
+        names.iter().for_each(|name| site.append(&format!("logs/{name}/a.log"), line));
+        // The rate is what is measured; nothing is waited for.
+        thread::sleep(BETWEEN.saturating_sub(round.elapsed()));
+    }
+    let used = (cpu_time_of(agent.pid()) - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+    let resident = status(agent.pid(), "VmRSS");
+    names.iter().for_each(|name| agent.wait_for_lines(name, LINES));
+    let ran = agent.stop();
+    for name in &names {
+        ran.assert_counts(name, [LINES as u64, LINES as u64, 0, 0]);
+        let sequence = |event: &serde_json::Value| {
+            let (_, rest) = event["request_uri"].as_str()?.split_once("seq=")?;
+            rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+        };
+        let numbers: Vec<Option<usize>> = site.events(name).iter().map(sequence).collect();
+        assert_eq!(numbers, (0..LINES).map(Some).collect::<Vec<_>>(), "{name}");
+    }
+    assert!(resident < 300 << 20, "{} MiB are resident", resident >> 20);
+    // 16 to 20 % where this was written.
+    assert!(used < 0.4, "{:.0} % of a core", used * 100.0);
+    eprintln!("{} MiB, {:.1} % of a core", resident >> 20, used * 100.0);
+}
