@@ -13,7 +13,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::event::{Batch, Field, Tags, Tally};
 use crate::metrics::{self, Accounts, PluginAccounts};
-use crate::pace::{Pace, SMALL};
+use crate::pace::Pace;
 use crate::sandbox::{Chain, Held, Passage, Step};
 use crate::schedule::{TakeTurn, Turn};
 use crate::sink::{Buffer, Encoder, Payload, Returned, Returns, Sender, Target};
@@ -379,10 +379,9 @@ impl Lane {
     fn slow_down(&mut self, now: Instant) {
         let is_calm = self.unsettled_at.is_none_or(|when| now - when > CALM);
         if let Some(pace) = &self.pace
-            && self.read_lately < SMALL
             && is_calm
         {
-            self.next_read = pace.next(now);
+            self.next_read = pace.next(now, self.read_lately);
             self.source.mute(self.next_read > now);
         }
         self.read_lately = 0;
