@@ -3,42 +3,42 @@
 //! The lane keeps the accounts: a payload is remembered until its receipt comes back, and only then are its
 //! events delivered and its file's offset settled. Payloads settle in the order in which they were made.
 
+mod accounts;
+mod memory;
+mod passage;
+mod settle;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use memory::Overdraft;
+use passage::Job;
+use settle::{NOTE_EVERY, Pending, Settled};
+
 use crate::budget::{Budget, Share};
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
-use crate::event::{Batch, Field, Tags, Tally};
+use crate::event::{Batch, Tags, Tally};
 use crate::metrics::{self, Accounts, PluginAccounts};
 use crate::pace::Pace;
-use crate::sandbox::{Chain, Held, Passage, Step};
+use crate::sandbox::{Chain, Held};
 use crate::schedule::{TakeTurn, Turn};
-use crate::sink::{Buffer, Encoder, Payload, Returned, Returns, Sender, Target};
+use crate::sink::{Buffer, Encoder, Returned, Returns, Sender, Target};
 use crate::source::identity::{FileId, Stamp};
 use crate::source::place::Place;
 use crate::source::reader::{Chunk, Name};
-use crate::source::{Ended, Read, Source, Then};
+use crate::source::{Ended, Read, Source};
 
 /// Payloads of one lane that are on their way. More are not made before some come back.
 const IN_FLIGHT: usize = 4;
-
-/// Settled offsets are noted at most this often.
-const NOTE_EVERY: Duration = Duration::from_millis(500);
-
-/// Faults of plugins are told of at most this often.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// The instances of a lane that has had nothing to do for so long are let go.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Nothing is put off so soon after a file came, went or was renamed: its writer may be between two files.
 const CALM: Duration = Duration::from_secs(5);
-
-/// A lane whose project has no memory left looks again after so long, if it isn't woken.
-const SHORT: Duration = Duration::from_millis(50);
 
 /// Events that a plugin holds are given to it for the last time when their file has been quiet for so long.
 const HOLD_AT_MOST: Duration = Duration::from_secs(5);
@@ -134,29 +134,6 @@ pub struct Lane {
     plugins: Vec<Arc<PluginAccounts>>,
 }
 
-/// A batch on its way through the chain.
-struct Job {
-    /// What it was read into; empty while the worker has it.
-    chunk: Chunk,
-    passage: Passage,
-    /// What waits behind it, the last first: a plugin is suspended, and holds up what it has not seen.
-    behind: Vec<Passage>,
-    name: Arc<Name>,
-    /// What the batch was, if somebody looks on.
-    before: Option<Batch>,
-    /// The fields of raw events, to be used again.
-    fields: Vec<Field>,
-}
-
-/// The right to go on although the project's memory is used up.
-struct Overdraft(Arc<Budget>);
-
-impl Drop for Overdraft {
-    fn drop(&mut self) {
-        self.0.end_overdraft();
-    }
-}
-
 /// All that a lane is made of.
 pub struct Parts {
     /// The logstore's name.
@@ -208,33 +185,6 @@ struct FileState {
     name: Option<Arc<Name>>,
     /// When plugins began to hold what they hold.
     held_since: Option<Instant>,
-}
-
-/// A payload on its way.
-struct Pending {
-    id: u64,
-    is_back: bool,
-    /// What is settled once this and all before it are delivered.
-    settles: Settles,
-    shipped: u64,
-    kept_raw: u64,
-    bytes: u64,
-    /// Bytes that its buffer takes.
-    memory: usize,
-}
-
-enum Settles {
-    /// A file, up to a place.
-    UpTo(Arc<Name>, Place, Stamp),
-    /// All that there was of a file.
-    All(FileId, Then),
-}
-
-/// What is to be noted of a file.
-#[derive(Default)]
-struct Settled {
-    up_to: Option<(Arc<Name>, Place, Stamp)>,
-    then: Option<Then>,
 }
 
 impl Lane {
@@ -387,262 +337,6 @@ impl Lane {
         self.read_lately = 0;
     }
 
-    /// While the project has no memory left, one of its lanes at a time goes on, and the others wait.
-    fn wait_for_memory(&mut self, now: Instant) -> Option<Turn> {
-        if self.pending.is_empty() {
-            self.overdraft = None;
-        }
-        if !self.budget.is_full() || self.overdraft.is_some() {
-            return None;
-        }
-        self.release();
-        if !self.budget.is_full() {
-            return None;
-        }
-        self.budget.runs_short();
-        if self.pending.is_empty() && self.budget.overdraw() {
-            self.overdraft = Some(Overdraft(self.budget.clone()));
-            return None;
-        }
-        let next = self.source.look(now);
-        Some(self.rest(Some(next.min(now + SHORT))))
-    }
-
-    /// Lets go of all memory that it can do without.
-    fn release(&mut self) {
-        self.chain.rest();
-        self.spare = Vec::new();
-        self.count_memory();
-    }
-
-    /// Counts what it has of the project's memory.
-    fn count_memory(&mut self) {
-        let buffers = self.spare.iter().map(Buffer::capacity).chain(self.pending.iter().map(|pending| pending.memory));
-        let job = self.job.as_ref().map_or(0, |job| {
-            let passages = job.behind.iter().chain([&job.passage]);
-            passages.map(Passage::bytes).sum::<usize>() + job.chunk.batch.bytes()
-        });
-        let bytes = self.source.buffered() + self.held_bytes + job + buffers.sum::<usize>();
-        if bytes != self.share.bytes() {
-            self.share.set(bytes);
-        }
-        metrics::set(&self.accounts.memory, (bytes + self.chain.memory()) as u64);
-    }
-
-    /// A file has been let go, or begun anew.
-    fn end_life(&mut self, ended: Ended, chunk: &mut Chunk) -> Option<Turn> {
-        if let Some(turn) = self.flush(ended.key, chunk) {
-            self.ending = Some(ended);
-            return Some(turn);
-        }
-        let name = self.files.remove(&ended.key)?.name?;
-        if ended.then != Then::Anew {
-            let settles = Settles::All(name.id, ended.then);
-            let id = self.take_payload();
-            self.pending.push_back(Pending {
-                id,
-                is_back: true,
-                settles,
-                shipped: 0,
-                kept_raw: 0,
-                bytes: 0,
-                memory: 0,
-            });
-        }
-        None
-    }
-
-    fn take_payload(&mut self) -> u64 {
-        self.next_payload += 1;
-        self.next_payload - 1
-    }
-
-    /// Gives plugins for the last time what they hold of a file. If that takes longer, says what comes first.
-    fn flush(&mut self, key: u64, chunk: &mut Chunk) -> Option<Turn> {
-        let file = self.files.get(&key).filter(|file| !file.held.is_empty())?;
-        chunk.clear(key, file.next, file.end, file.stamp);
-        // The worker's last batch may have been another lane's.
-        chunk.name = file.name.clone();
-        chunk.batch.tags = file.tags.clone();
-        self.process(chunk, true)
-    }
-
-    /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file. If that takes
-    /// longer, says what comes first.
-    fn process(&mut self, chunk: &mut Chunk, last: bool) -> Option<Turn> {
-        let name = chunk.name.clone()?;
-        let file = self.files.entry(chunk.key).or_default();
-        let read = chunk.batch.len() as u64;
-        let end = chunk.batch.first + read;
-        let batch = std::mem::take(&mut chunk.batch);
-        file.tags = batch.tags.clone();
-        // What numbers of events are counted from when their offsets are asked for.
-        chunk.batch.first = batch.first;
-        let fields = batch.fields.clone();
-        let before = self.tap.is_some().then(|| batch.clone());
-        // By this, all that was read and isn't decided on is in flight.
-        self.undecided += end - file.next;
-        (file.next, file.end, file.stamp) = (end, chunk.end, chunk.stamp);
-        file.name = Some(name.clone());
-        file.held_since = if read == 0 { file.held_since } else { Some(self.clock.now()) };
-        let skipped = chunk.framed.skipped;
-        metrics::add(&self.accounts.read, read + skipped);
-        metrics::add(&self.accounts.discarded, skipped);
-        self.busy = self.clock.now();
-        let passage = Passage::new(batch, last);
-        self.advance(Job { chunk: Chunk::default(), passage, behind: Vec::new(), name, before, fields }, chunk)
-    }
-
-    /// Sends a batch on through the chain. `chunk` is its own.
-    fn advance(&mut self, mut job: Job, chunk: &mut Chunk) -> Option<Turn> {
-        let now = self.clock.now();
-        let file = self.files.entry(chunk.key).or_default();
-        let before = file.held.bytes();
-        let step = self.chain.advance(&mut job.passage, &mut file.held, now);
-        self.held_bytes = self.held_bytes + file.held.bytes() - before;
-        let turn = match step {
-            Step::Done => match job.behind.pop() {
-                None => {
-                    self.finish(job, chunk);
-                    return None;
-                }
-                Some(behind) => {
-                    let passage = std::mem::replace(&mut job.passage, behind);
-                    self.ship(passage, job.passage.first(), job.name.clone(), None, chunk);
-                    Turn::More
-                }
-            },
-            Step::Pause => Turn::More,
-            Step::Wait(until) => match job.passage.go_ahead() {
-                None => Turn::RestUntil(until),
-                Some(ahead) => {
-                    job.behind.push(std::mem::replace(&mut job.passage, ahead));
-                    Turn::More
-                }
-            },
-            Step::Short => {
-                self.release();
-                self.budget.runs_short();
-                Turn::RestUntil(now + SHORT)
-            }
-        };
-        std::mem::swap(chunk, &mut job.chunk);
-        self.job = Some(job);
-        self.publish();
-        Some(turn)
-    }
-
-    /// A batch is through the chain.
-    fn finish(&mut self, job: Job, chunk: &mut Chunk) {
-        let Job { passage, name, before, fields, .. } = job;
-        let batch = self.ship(passage, None, name, before, chunk);
-        // The memory goes back to the worker for the next turn.
-        chunk.batch = batch;
-        chunk.batch.clear();
-        chunk.batch.fields = fields;
-    }
-
-    /// Encodes what is through the chain, and hands it to the sink. All of its chunk from the event `next` on is not.
-    fn ship(
-        &mut self,
-        passage: Passage,
-        next: Option<u64>,
-        name: Arc<Name>,
-        before: Option<Batch>,
-        chunk: &Chunk,
-    ) -> Batch {
-        metrics::add(&self.accounts.suspended, passage.suspended());
-        let (batch, left_out) = passage.into_made();
-        let file = self.files.entry(chunk.key).or_default();
-        let (settled, place) = match file.held.first().into_iter().chain(next).min() {
-            None => (file.next, chunk.end),
-            // A held event that came with an earlier chunk holds the place where it was.
-            Some(first) => (first, chunk.place_of(first).unwrap_or(file.undecided)),
-        };
-        file.undecided = place;
-        if file.held.is_empty() {
-            file.held_since = None;
-        }
-        let decided_before = file.tally.next();
-        let tallied = file.tally.count(&batch, settled, &left_out);
-        self.undecided -= file.tally.next() - decided_before;
-        if let (Some(tap), Some(before)) = (&mut self.tap, before) {
-            tap(&before, &batch);
-        }
-
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.clear();
-        self.encoder.encode(&batch, &mut bytes);
-        let id = self.take_payload();
-        self.pending.push_back(Pending {
-            id,
-            is_back: false,
-            settles: Settles::UpTo(name, place, chunk.stamp),
-            shipped: tallied.shipped,
-            kept_raw: tallied.kept_raw,
-            bytes: bytes.len() as u64,
-            memory: bytes.capacity(),
-        });
-        let payload = Payload { bytes, id, returns: self.returns.clone() };
-        if batch.is_empty() {
-            // Nothing to deliver, but an offset to settle in its turn.
-            payload.delivered();
-        } else {
-            self.sender.send(&self.target, payload);
-        }
-
-        metrics::add(&self.accounts.dropped, tallied.dropped);
-        metrics::add(&self.accounts.discarded, tallied.faulted);
-        metrics::add(&self.accounts.faulted, tallied.faulted);
-        self.publish();
-        batch
-    }
-
-    /// Takes the payloads that came back, and settles offsets up to the first that didn't.
-    fn settle(&mut self, returned: &mut Vec<Returned>) {
-        self.returns.take(returned);
-        let news = !returned.is_empty();
-        for Returned { id, buffer } in returned.drain(..) {
-            let Some(first) = self.pending.front().map(|pending| pending.id) else { continue };
-            let Some(pending) = self.pending.get_mut((id - first) as usize) else { continue };
-            pending.is_back = true;
-            metrics::add(&self.accounts.delivered, pending.shipped);
-            metrics::add(&self.accounts.kept_raw, pending.kept_raw);
-            metrics::add(&self.accounts.bytes_delivered, pending.bytes);
-            self.spare.push(buffer);
-        }
-        if news {
-            self.count_in_flight();
-        }
-        while let Some(pending) = self.pending.pop_front_if(|pending| pending.is_back) {
-            match pending.settles {
-                Settles::UpTo(name, place, stamp) => {
-                    let settled = Settled { up_to: Some((name.clone(), place, stamp)), then: None };
-                    self.settled.insert(name.id, settled);
-                }
-                Settles::All(id, then) => self.settled.entry(id).or_default().then = Some(then),
-            }
-        }
-        if self.clock.now() - self.noted >= NOTE_EVERY {
-            self.note();
-        }
-    }
-
-    /// Gives the settled offsets to the checkpoint.
-    fn note(&mut self) {
-        self.noted = self.clock.now();
-        for (id, Settled { up_to, then }) in self.settled.drain() {
-            if let Some((name, place, stamp)) = up_to {
-                self.checkpoint.set(&self.name, id, name.position(place, stamp));
-            }
-            match then {
-                Some(Then::Deleted) => self.checkpoint.remove(&self.name, id),
-                Some(Then::Gone) => self.checkpoint.set_gone(&self.name, id),
-                Some(Then::Anew) | None => {}
-            }
-        }
-    }
-
     fn rest(&mut self, until: Option<Instant>) -> Turn {
         if self.pending.is_empty() {
             self.spare.clear();
@@ -675,73 +369,6 @@ impl Lane {
         self.note();
         self.publish();
         Turn::Done
-    }
-
-    /// Says in the agent's log that plugins fail, now and then, and each time that one is suspended or works again.
-    fn tell_faults(&mut self, faults: u64) {
-        let logstore = &self.name;
-        for (stage, told) in self.chain.stages().iter().zip(&mut self.told_suspensions) {
-            let (plugin, trust) = (stage.plugin().name(), &stage.trust);
-            let fault = stage.stats.last_fault.as_deref().unwrap_or_default();
-            if trust.suspensions > told.0 {
-                tracing::warn!(logstore, plugin, "suspended, as it fails too often: {fault}");
-            } else if told.1 && !trust.is_suspended() {
-                tracing::info!(logstore, plugin, "works again");
-            }
-            *told = (trust.suspensions, trust.is_suspended());
-        }
-        let is_due = self.told.is_none_or(|(_, when)| self.clock.now() - when >= TELL_EVERY);
-        if faults > self.told.map_or(0, |(told, _)| told) && is_due {
-            self.told = Some((faults, self.clock.now()));
-            for stage in self.chain.stages() {
-                if let Some(fault) = &stage.stats.last_fault {
-                    tracing::warn!(logstore, plugin = stage.plugin().name(), faults, "faults on events: {fault}");
-                }
-            }
-        }
-    }
-
-    /// Events in payloads that are not back, and events that are not decided on.
-    fn count_in_flight(&self) {
-        let shipped: u64 = self.pending.iter().filter(|pending| !pending.is_back).map(|pending| pending.shipped).sum();
-        metrics::set(&self.accounts.in_flight, shipped + self.undecided);
-    }
-
-    fn publish(&mut self) {
-        self.count_in_flight();
-        let accounts = &self.accounts;
-        let counts = self.source.counts;
-        metrics::set(&accounts.bytes_read, counts.bytes);
-        metrics::set(&accounts.split, counts.split);
-        metrics::set(&accounts.truncated, counts.truncated);
-        metrics::set(&accounts.malformed, counts.malformed);
-        metrics::set(&accounts.invalid, counts.invalid);
-        metrics::set(&accounts.abandoned_files, counts.abandoned_files);
-        metrics::set(&accounts.abandoned_bytes, counts.abandoned_bytes);
-        metrics::set(&accounts.open_files, self.source.open_files() as u64);
-        metrics::set(&accounts.truncations, counts.truncations);
-        metrics::set(&accounts.refused, counts.refused);
-        let (mut fuel, mut faults, mut cpu) = (0, 0, Duration::ZERO);
-        for (stage, accounts) in self.chain.stages().iter().zip(&self.plugins) {
-            let stats = &stage.stats;
-            fuel += stats.fuel;
-            faults += stats.faults;
-            cpu += stats.cpu;
-            metrics::set(&accounts.calls, stats.calls);
-            metrics::set(&accounts.events, stats.events);
-            metrics::set(&accounts.bytes, stats.bytes);
-            metrics::set(&accounts.fuel, stats.fuel);
-            metrics::set(&accounts.cpu, stats.cpu.as_nanos() as u64);
-            metrics::set(&accounts.faults, stats.faults);
-            metrics::set(&accounts.instances, stats.instances);
-            metrics::set(&accounts.suspensions, stage.trust.suspensions);
-            metrics::set(&accounts.suspended, u64::from(stage.trust.is_suspended()));
-            metrics::set(&accounts.memory, stage.memory() as u64);
-        }
-        metrics::set(&self.accounts.fuel, fuel);
-        metrics::set(&self.accounts.faults, faults);
-        metrics::set(&self.accounts.plugin_cpu, cpu.as_nanos() as u64);
-        self.tell_faults(faults);
     }
 }
 

@@ -1,0 +1,67 @@
+//! What a lane has of its project's memory, and what it does when there is none left.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Lane;
+use crate::budget::Budget;
+use crate::metrics;
+use crate::sandbox::Passage;
+use crate::schedule::Turn;
+use crate::sink::Buffer;
+
+/// A lane whose project has no memory left looks again after so long, if it isn't woken.
+pub(super) const SHORT: Duration = Duration::from_millis(50);
+
+/// The right to go on although the project's memory is used up.
+pub(super) struct Overdraft(Arc<Budget>);
+
+impl Drop for Overdraft {
+    fn drop(&mut self) {
+        self.0.end_overdraft();
+    }
+}
+
+impl Lane {
+    /// While the project has no memory left, one of its lanes at a time goes on, and the others wait.
+    pub(super) fn wait_for_memory(&mut self, now: Instant) -> Option<Turn> {
+        if self.pending.is_empty() {
+            self.overdraft = None;
+        }
+        if !self.budget.is_full() || self.overdraft.is_some() {
+            return None;
+        }
+        self.release();
+        if !self.budget.is_full() {
+            return None;
+        }
+        self.budget.runs_short();
+        if self.pending.is_empty() && self.budget.overdraw() {
+            self.overdraft = Some(Overdraft(self.budget.clone()));
+            return None;
+        }
+        let next = self.source.look(now);
+        Some(self.rest(Some(next.min(now + SHORT))))
+    }
+
+    /// Lets go of all memory that it can do without.
+    pub(super) fn release(&mut self) {
+        self.chain.rest();
+        self.spare = Vec::new();
+        self.count_memory();
+    }
+
+    /// Counts what it has of the project's memory.
+    pub(super) fn count_memory(&mut self) {
+        let buffers = self.spare.iter().map(Buffer::capacity).chain(self.pending.iter().map(|pending| pending.memory));
+        let job = self.job.as_ref().map_or(0, |job| {
+            let passages = job.behind.iter().chain([&job.passage]);
+            passages.map(Passage::bytes).sum::<usize>() + job.chunk.batch.bytes()
+        });
+        let bytes = self.source.buffered() + self.held_bytes + job + buffers.sum::<usize>();
+        if bytes != self.share.bytes() {
+            self.share.set(bytes);
+        }
+        metrics::set(&self.accounts.memory, (bytes + self.chain.memory()) as u64);
+    }
+}

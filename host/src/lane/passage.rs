@@ -1,0 +1,194 @@
+//! A batch on its way through a lane's chain, from the chunk that it was read in to the payload that it becomes.
+
+use std::sync::Arc;
+
+use super::Lane;
+use super::memory::SHORT;
+use super::settle::{Pending, Settles};
+use crate::event::{Batch, Field};
+use crate::metrics;
+use crate::sandbox::{Passage, Step};
+use crate::schedule::Turn;
+use crate::sink::Payload;
+use crate::source::reader::{Chunk, Name};
+use crate::source::{Ended, Then};
+
+/// A batch on its way through the chain.
+pub(super) struct Job {
+    /// What it was read into; empty while the worker has it.
+    pub(super) chunk: Chunk,
+    pub(super) passage: Passage,
+    /// What waits behind it, the last first: a plugin is suspended, and holds up what it has not seen.
+    pub(super) behind: Vec<Passage>,
+    pub(super) name: Arc<Name>,
+    /// What the batch was, if somebody looks on.
+    pub(super) before: Option<Batch>,
+    /// The fields of raw events, to be used again.
+    pub(super) fields: Vec<Field>,
+}
+
+impl Lane {
+    /// A file has been let go, or begun anew.
+    pub(super) fn end_life(&mut self, ended: Ended, chunk: &mut Chunk) -> Option<Turn> {
+        if let Some(turn) = self.flush(ended.key, chunk) {
+            self.ending = Some(ended);
+            return Some(turn);
+        }
+        let name = self.files.remove(&ended.key)?.name?;
+        if ended.then != Then::Anew {
+            let settles = Settles::All(name.id, ended.then);
+            let id = self.take_payload();
+            self.pending.push_back(Pending {
+                id,
+                is_back: true,
+                settles,
+                shipped: 0,
+                kept_raw: 0,
+                bytes: 0,
+                memory: 0,
+            });
+        }
+        None
+    }
+
+    /// Gives plugins for the last time what they hold of a file. If that takes longer, says what comes first.
+    pub(super) fn flush(&mut self, key: u64, chunk: &mut Chunk) -> Option<Turn> {
+        let file = self.files.get(&key).filter(|file| !file.held.is_empty())?;
+        chunk.clear(key, file.next, file.end, file.stamp);
+        // The worker's last batch may have been another lane's.
+        chunk.name = file.name.clone();
+        chunk.batch.tags = file.tags.clone();
+        self.process(chunk, true)
+    }
+
+    /// One chunk of one file, through the chain to the sink. `last`: nothing will follow in this file. If that takes
+    /// longer, says what comes first.
+    pub(super) fn process(&mut self, chunk: &mut Chunk, last: bool) -> Option<Turn> {
+        let name = chunk.name.clone()?;
+        let file = self.files.entry(chunk.key).or_default();
+        let read = chunk.batch.len() as u64;
+        let end = chunk.batch.first + read;
+        let batch = std::mem::take(&mut chunk.batch);
+        file.tags = batch.tags.clone();
+        // What numbers of events are counted from when their offsets are asked for.
+        chunk.batch.first = batch.first;
+        let fields = batch.fields.clone();
+        let before = self.tap.is_some().then(|| batch.clone());
+        // By this, all that was read and isn't decided on is in flight.
+        self.undecided += end - file.next;
+        (file.next, file.end, file.stamp) = (end, chunk.end, chunk.stamp);
+        file.name = Some(name.clone());
+        file.held_since = if read == 0 { file.held_since } else { Some(self.clock.now()) };
+        let skipped = chunk.framed.skipped;
+        metrics::add(&self.accounts.read, read + skipped);
+        metrics::add(&self.accounts.discarded, skipped);
+        self.busy = self.clock.now();
+        let passage = Passage::new(batch, last);
+        self.advance(Job { chunk: Chunk::default(), passage, behind: Vec::new(), name, before, fields }, chunk)
+    }
+
+    /// Sends a batch on through the chain. `chunk` is its own.
+    pub(super) fn advance(&mut self, mut job: Job, chunk: &mut Chunk) -> Option<Turn> {
+        let now = self.clock.now();
+        let file = self.files.entry(chunk.key).or_default();
+        let before = file.held.bytes();
+        let step = self.chain.advance(&mut job.passage, &mut file.held, now);
+        self.held_bytes = self.held_bytes + file.held.bytes() - before;
+        let turn = match step {
+            Step::Done => match job.behind.pop() {
+                None => {
+                    self.finish(job, chunk);
+                    return None;
+                }
+                Some(behind) => {
+                    let passage = std::mem::replace(&mut job.passage, behind);
+                    self.ship(passage, job.passage.first(), job.name.clone(), None, chunk);
+                    Turn::More
+                }
+            },
+            Step::Pause => Turn::More,
+            Step::Wait(until) => match job.passage.go_ahead() {
+                None => Turn::RestUntil(until),
+                Some(ahead) => {
+                    job.behind.push(std::mem::replace(&mut job.passage, ahead));
+                    Turn::More
+                }
+            },
+            Step::Short => {
+                self.release();
+                self.budget.runs_short();
+                Turn::RestUntil(now + SHORT)
+            }
+        };
+        std::mem::swap(chunk, &mut job.chunk);
+        self.job = Some(job);
+        self.publish();
+        Some(turn)
+    }
+
+    /// A batch is through the chain.
+    fn finish(&mut self, job: Job, chunk: &mut Chunk) {
+        let Job { passage, name, before, fields, .. } = job;
+        let batch = self.ship(passage, None, name, before, chunk);
+        // The memory goes back to the worker for the next turn.
+        chunk.batch = batch;
+        chunk.batch.clear();
+        chunk.batch.fields = fields;
+    }
+
+    /// Encodes what is through the chain, and hands it to the sink. All of its chunk from the event `next` on is not.
+    fn ship(
+        &mut self,
+        passage: Passage,
+        next: Option<u64>,
+        name: Arc<Name>,
+        before: Option<Batch>,
+        chunk: &Chunk,
+    ) -> Batch {
+        metrics::add(&self.accounts.suspended, passage.suspended());
+        let (batch, left_out) = passage.into_made();
+        let file = self.files.entry(chunk.key).or_default();
+        let (settled, place) = match file.held.first().into_iter().chain(next).min() {
+            None => (file.next, chunk.end),
+            // A held event that came with an earlier chunk holds the place where it was.
+            Some(first) => (first, chunk.place_of(first).unwrap_or(file.undecided)),
+        };
+        file.undecided = place;
+        if file.held.is_empty() {
+            file.held_since = None;
+        }
+        let decided_before = file.tally.next();
+        let tallied = file.tally.count(&batch, settled, &left_out);
+        self.undecided -= file.tally.next() - decided_before;
+        if let (Some(tap), Some(before)) = (&mut self.tap, before) {
+            tap(&before, &batch);
+        }
+
+        let mut bytes = self.spare.pop().unwrap_or_default();
+        bytes.clear();
+        self.encoder.encode(&batch, &mut bytes);
+        let id = self.take_payload();
+        self.pending.push_back(Pending {
+            id,
+            is_back: false,
+            settles: Settles::UpTo(name, place, chunk.stamp),
+            shipped: tallied.shipped,
+            kept_raw: tallied.kept_raw,
+            bytes: bytes.len() as u64,
+            memory: bytes.capacity(),
+        });
+        let payload = Payload { bytes, id, returns: self.returns.clone() };
+        if batch.is_empty() {
+            // Nothing to deliver, but an offset to settle in its turn.
+            payload.delivered();
+        } else {
+            self.sender.send(&self.target, payload);
+        }
+
+        metrics::add(&self.accounts.dropped, tallied.dropped);
+        metrics::add(&self.accounts.discarded, tallied.faulted);
+        metrics::add(&self.accounts.faulted, tallied.faulted);
+        self.publish();
+        batch
+    }
+}
