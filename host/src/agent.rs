@@ -23,7 +23,8 @@ use crate::registry;
 use crate::sandbox::compile::{ByChild, Cache, Compiler};
 use crate::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};
 use crate::schedule::Schedule;
-use crate::sink::{Encoder, Returns, Sender, Target, blackhole::Blackhole, file::Files, stdout::Stdout};
+use crate::sink::Returns;
+use crate::sinks::Sinks;
 use crate::source::decode::{self, Decoder};
 use crate::source::framing::multiline::{Patterns, Rule};
 use crate::source::framing::{self, Framing};
@@ -41,7 +42,7 @@ pub struct Agent {
     schedule: Arc<Schedule<Scratch>>,
     mode: Mode,
     workers: Vec<JoinHandle<()>>,
-    sinks: BTreeMap<String, Arc<dyn Sender>>,
+    sinks: Sinks,
     checkpoint: Arc<Checkpoint>,
     writer: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
     /// What is counted.
@@ -105,14 +106,10 @@ impl Agent {
             .iter()
             .map(|(name, p)| (name, (schedule.project(p.share, p.cpu), Arc::new(Pace::default()))))
             .collect();
-        let sinks: BTreeMap<_, _> = config
-            .sinks
-            .iter()
-            .filter(|(name, _)| chains.iter().any(|(logstore, _)| logstore.sink == **name))
-            .map(|(name, sink)| (name.clone(), sender(name, sink)))
-            .collect();
+        let used = |name: &str| chains.iter().any(|(logstore, _)| logstore.sinks.iter().any(|sink| sink == name));
+        let sinks = Sinks::start(config, used)?;
         let watch = Watch::start();
-        let mut books = Books { budgets, ..Books::default() };
+        let mut books = Books { budgets, sinks: sinks.accounts().clone(), ..Books::default() };
         for (name, (number, _)) in &projects {
             let (schedule, number) = (schedule.clone(), *number);
             books.usages.insert((*name).clone(), Arc::new(move || schedule.usage(number)));
@@ -135,7 +132,6 @@ impl Agent {
             books.logstores.insert(name.clone(), counted);
             let settings = source_settings(&logstore.files)?;
             let known = checkpoint.load(&name)?;
-            let (encoder, target) = encoding(config, logstore);
             let source = Source::new(settings, known, watch.clone(), News::new(wake(&schedule)))?;
             for (id, position) in source.begun() {
                 checkpoint.set(&name, id, position);
@@ -143,9 +139,7 @@ impl Agent {
             let lane = Lane::new(Parts {
                 source,
                 chain,
-                encoder,
-                target,
-                sender: sinks[&logstore.sink].clone(),
+                outlets: sinks.outlets(logstore),
                 returns: Returns::new(wake(&schedule)),
                 checkpoint: checkpoint.clone(),
                 accounts,
@@ -173,7 +167,7 @@ impl Agent {
 
     /// Whether a sink can deliver nothing any more, so that its logstores stand still for ever.
     pub fn has_lost_a_sink(&self) -> bool {
-        self.sinks.values().any(|sink| sink.is_lost())
+        self.sinks.any(|sink| sink.is_lost())
     }
 
     /// Reads what there is to its end, and is done then.
@@ -197,9 +191,7 @@ impl Agent {
             thread::sleep(Duration::from_millis(5));
         }
         self.schedule.close();
-        for sink in self.sinks.values() {
-            sink.close(deadline.saturating_duration_since(Instant::now()));
-        }
+        self.sinks.close(deadline);
         for worker in self.workers.drain(..) {
             let _ = worker.join();
         }
@@ -300,22 +292,6 @@ fn limits(limits: &config::Limits) -> Limits {
 /// Whether an agent of these groups runs the logstore.
 pub fn is_for(logstore: &Logstore, groups: &[String]) -> bool {
     logstore.machine_groups.is_empty() || logstore.machine_groups.iter().any(|group| groups.contains(group))
-}
-
-fn sender(name: &str, sink: &config::Sink) -> Arc<dyn Sender> {
-    match sink {
-        config::Sink::Stdout => Arc::new(Stdout::new(name)),
-        config::Sink::File { .. } => Arc::new(Files::new(name)),
-        config::Sink::Blackhole => Arc::new(Blackhole),
-    }
-}
-
-fn encoding(config: &Config, logstore: &Logstore) -> (Encoder, Target) {
-    match &config.sinks[&logstore.sink] {
-        config::Sink::Stdout => (Encoder::ndjson(), Target::Only),
-        config::Sink::File { path } => (Encoder::ndjson(), Target::File(path.render(&logstore.name))),
-        config::Sink::Blackhole => (Encoder::Nothing, Target::Only),
-    }
 }
 
 fn source_settings(files: &config::Files) -> Result<source::Settings> {

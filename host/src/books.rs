@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::budget::Budget;
-use crate::metrics::{Accounts, PluginAccounts};
+use crate::metrics::{Accounts, PluginAccounts, SinkAccounts};
 use crate::schedule::Usage;
 
 /// What the agent counts, by names. Copies count the same.
@@ -14,6 +14,8 @@ use crate::schedule::Usage;
 pub struct Books {
     /// Of each logstore that runs: `project/logstore`.
     pub logstores: BTreeMap<String, LogstoreBooks>,
+    /// Of each sink on the network.
+    pub sinks: BTreeMap<String, Arc<SinkAccounts>>,
     /// The memory of each project.
     pub budgets: BTreeMap<String, Arc<Budget>>,
     /// What turns the lanes of each project had.
@@ -38,6 +40,8 @@ pub struct Summary {
     pub logstores: BTreeMap<String, LogstoreSummary>,
     /// By name: the sums of their logstores, how often their ceilings were reached, and for how many nanoseconds.
     pub projects: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// By name, those on the network: as in [`SinkAccounts`].
+    pub sinks: BTreeMap<String, BTreeMap<&'static str, u64>>,
 }
 
 /// The counts of one logstore.
@@ -86,6 +90,7 @@ impl Books {
                 project.insert("throttled_for", usage.throttled_for.as_nanos() as u64);
             }
         }
-        Summary { logstores, projects }
+        let sinks = self.sinks.iter().map(|(name, accounts)| (name.clone(), accounts.summary())).collect();
+        Summary { logstores, projects, sinks }
     }
 }

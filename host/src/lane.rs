@@ -1,21 +1,21 @@
 //! A logstore while it runs, and one turn of it: read, process, encode, hand over.
 //!
-//! The lane keeps the accounts: a payload is remembered until its receipt comes back, and only then are its
-//! events delivered and its file's offset settled. Payloads settle in the order in which they were made.
+//! The lane keeps the accounts: what was shipped is remembered until all of its sinks have it, and only then are its
+//! events delivered and its file's offset settled, in the order in which it was shipped.
 
 mod accounts;
 mod memory;
 mod passage;
 mod settle;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use memory::Overdraft;
 use passage::Job;
-use settle::{NOTE_EVERY, Pending, Settled};
+use settle::{NOTE_EVERY, Parcel, Settled, Shipping};
 
 use crate::budget::{Budget, Share};
 use crate::checkpoint::Checkpoint;
@@ -25,14 +25,12 @@ use crate::metrics::{self, Accounts, PluginAccounts};
 use crate::pace::Pace;
 use crate::sandbox::{Chain, Held};
 use crate::schedule::{TakeTurn, Turn};
-use crate::sink::{Buffer, Encoder, Returned, Returns, Sender, Target};
+use crate::sink::outlet::OutletParts;
+use crate::sink::{Lost, Outlet, Returned, Returns};
 use crate::source::identity::{FileId, Stamp};
 use crate::source::place::Place;
 use crate::source::reader::{Chunk, Name};
 use crate::source::{Ended, Read, Source};
-
-/// Payloads of one lane that are on their way. More are not made before some come back.
-const IN_FLIGHT: usize = 4;
 
 /// The instances of a lane that has had nothing to do for so long are let go.
 const IDLE: Duration = Duration::from_secs(10);
@@ -87,9 +85,8 @@ pub struct Lane {
     name: String,
     source: Source,
     chain: Chain,
-    encoder: Encoder,
-    sender: Arc<dyn Sender>,
-    target: Target,
+    /// Its ways to its sinks.
+    outlets: Vec<Outlet>,
     returns: Arc<Returns>,
     checkpoint: Arc<Checkpoint>,
     accounts: Arc<Accounts>,
@@ -98,10 +95,16 @@ pub struct Lane {
     tap: Option<Tap>,
     /// The life of each file, by the source's key.
     files: HashMap<u64, FileState>,
-    pending: VecDeque<Pending>,
-    next_payload: u64,
-    /// Buffers of payloads that came back.
-    spare: Vec<Buffer>,
+    /// What some outlet has not taken yet: it has too much on its way.
+    shipping: VecDeque<Shipping>,
+    /// What is shipped and not settled, in its order.
+    parcels: VecDeque<Parcel>,
+    /// The number of the next event that is shipped, counted from 0.
+    next_event: u64,
+    /// Read events that are shipped and not settled.
+    unsettled: u64,
+    /// Of these events, those that some sink will never have.
+    lost: BTreeMap<u64, Lost>,
     /// What is settled of each file and not noted yet.
     settled: HashMap<FileId, Settled>,
     noted: Instant,
@@ -142,12 +145,8 @@ pub struct Parts {
     pub source: Source,
     /// Its plugins.
     pub chain: Chain,
-    /// How its sink writes events.
-    pub encoder: Encoder,
-    /// Its sink.
-    pub sender: Arc<dyn Sender>,
-    /// Where in the sink.
-    pub target: Target,
+    /// Its sinks, one at least.
+    pub outlets: Vec<OutletParts>,
     /// Where its payloads come back.
     pub returns: Arc<Returns>,
     /// Where its settled offsets go.
@@ -194,9 +193,7 @@ impl Lane {
             name,
             source,
             chain,
-            encoder,
-            sender,
-            target,
+            outlets,
             returns,
             checkpoint,
             accounts,
@@ -208,13 +205,12 @@ impl Lane {
             tap,
         } = parts;
         let told_suspensions = vec![(0, false); chain.stages().len()];
+        let outlet = |(number, parts)| Outlet::new(parts, returns.clone(), number);
         Lane {
             name,
             source,
             chain,
-            encoder,
-            sender,
-            target,
+            outlets: outlets.into_iter().enumerate().map(outlet).collect(),
             returns,
             checkpoint,
             accounts,
@@ -235,9 +231,11 @@ impl Lane {
             clock,
             tap,
             files: HashMap::new(),
-            pending: VecDeque::new(),
-            next_payload: 0,
-            spare: Vec::new(),
+            shipping: VecDeque::new(),
+            parcels: VecDeque::new(),
+            next_event: 0,
+            unsettled: 0,
+            lost: BTreeMap::new(),
             settled: HashMap::new(),
             undecided: 0,
             is_finishing: false,
@@ -253,11 +251,12 @@ impl Lane {
 
     fn take_turn(&mut self, scratch: &mut Scratch) -> Turn {
         self.settle(&mut scratch.returned);
+        let now = self.clock.now();
+        self.ship_on(now);
         if self.mode.is(Mode::DRAIN) {
             return self.finish_or_rest();
         }
-        let now = self.clock.now();
-        if let Some(mut job) = self.job.take() {
+        if let Some(mut job) = self.job.take_if(|_| self.shipping.is_empty()) {
             // What vanishes meanwhile is held.
             let next = self.source.look(now);
             std::mem::swap(&mut scratch.chunk, &mut job.chunk);
@@ -266,7 +265,7 @@ impl Lane {
                 _ => Turn::More,
             };
         }
-        if self.pending.len() >= IN_FLIGHT {
+        if self.is_full() {
             // Nothing is read, but what vanishes meanwhile is held.
             let next = self.source.look(now);
             return self.rest(Some(next));
@@ -277,6 +276,9 @@ impl Lane {
         while let Some(ended) = self.ending.take().or_else(|| self.source.take_ended()) {
             if let Some(turn) = self.end_life(ended, &mut scratch.chunk) {
                 return turn;
+            }
+            if self.is_full() {
+                return Turn::More;
             }
         }
         let until_idle = self.mode.is(Mode::UNTIL_IDLE);
@@ -338,32 +340,37 @@ impl Lane {
     }
 
     fn rest(&mut self, until: Option<Instant>) -> Turn {
-        if self.pending.is_empty() {
-            self.spare.clear();
+        let now = self.clock.now();
+        let is_empty = self.has_nothing_on_the_way();
+        if is_empty {
+            self.outlets.iter_mut().for_each(Outlet::release);
         }
+        let due = self.outlets.iter_mut().filter_map(|outlet| outlet.tick(now, false)).min();
         let note = (!self.settled.is_empty()).then(|| self.noted + NOTE_EVERY);
         let mut idle = (self.chain.memory() > 0 && self.job.is_none()).then(|| self.busy + IDLE);
-        if idle.is_some_and(|idle| idle <= self.clock.now()) {
+        if idle.is_some_and(|idle| idle <= now) {
             self.chain.rest();
             idle = None;
         }
         // What comes back without being awaited is settled in time for the next note.
-        let is_awaited = self.pending.len() >= IN_FLIGHT || self.is_finishing || self.overdraft.is_some();
+        let is_awaited = self.is_full() || self.is_finishing || self.overdraft.is_some();
         if self.returns.wait(is_awaited) && is_awaited {
             return Turn::More;
         }
-        let settle = (!self.pending.is_empty()).then(|| self.clock.now() + NOTE_EVERY);
+        let settle = (!self.parcels.is_empty()).then(|| now + NOTE_EVERY);
         // A turn that comes soon in any case does that, too.
         let own =
             note.into_iter().chain(settle).min().filter(|due| until.is_none_or(|until| until > *due + NOTE_EVERY));
-        match until.into_iter().chain(own).chain(idle).min() {
+        match until.into_iter().chain(own).chain(idle).chain(due).min() {
             Some(when) => Turn::RestUntil(when),
             None => Turn::Rest,
         }
     }
 
     fn finish_or_rest(&mut self) -> Turn {
-        if !self.pending.is_empty() {
+        let now = self.clock.now();
+        self.outlets.iter_mut().for_each(|outlet| _ = outlet.tick(now, true));
+        if !self.parcels.is_empty() {
             return if self.returns.wait(true) { Turn::More } else { Turn::Rest };
         }
         self.note();

@@ -16,7 +16,7 @@
 //! - [`confine`] takes from the process what its configuration does not need.
 //! - [`budget`] counts a project's memory, [`books`] has all accounts together,
 //!   [`pace`] says how often little is read.
-//! - [`agent`] puts a configuration to work; [`cli`] has one file a command.
+//! - [`agent`] puts a configuration to work, [`sinks`] those of its sinks that are used; [`cli`] has one file a command.
 //! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
 
 pub mod agent;
@@ -38,4 +38,5 @@ pub mod registry;
 pub mod sandbox;
 pub mod schedule;
 pub mod sink;
+pub mod sinks;
 pub mod source;

@@ -10,6 +10,11 @@ macro_rules! counters {
         pub struct $name { $($(#[$field_doc])* pub $field: AtomicU64,)* }
 
         impl $name {
+            /// Values by their short names.
+            pub fn summary(&self) -> BTreeMap<&'static str, u64> {
+                self.list().into_iter().map(|(name, _, value)| (name, value)).collect()
+            }
+
             /// Each one's short name, metric and value, in their order.
             pub fn list(&self) -> Vec<(&'static str, &'static str, u64)> {
                 vec![$((stringify!($field), $metric, self.$field.load(Ordering::Relaxed)),)*]
@@ -21,8 +26,8 @@ macro_rules! counters {
 counters! {
     /// The accounts of one logstore. Events are counted as they were read, before joining and splitting.
     ///
-    /// At every moment `read = delivered + dropped + discarded + in flight`, and what is kept raw is a part of
-    /// delivered.
+    /// At every moment `read = delivered + dropped + dead-lettered + discarded + in flight`, and what is kept raw is a
+    /// part of delivered.
     Accounts {
         /// Events read.
         read => "weir_events_read_total",
@@ -37,6 +42,10 @@ counters! {
         discarded => "weir_events_discarded_total",
         /// Those of them that a plugin faulted on.
         faulted => "weir_events_faulted_total",
+        /// Events that a destination refused, and that are kept on disk instead.
+        dead_lettered => "weir_events_dead_lettered_total",
+        /// Events of the discarded that a destination refused, when dead letters were full.
+        undeliverable => "weir_events_undeliverable_total",
         /// Events that passed by a plugin that was suspended, by all plugins together.
         suspended => "weir_events_suspended_total",
         /// Events that are on their way to the destination, or held by a plugin. Counted by itself, not as the rest.
@@ -102,17 +111,29 @@ counters! {
     }
 }
 
-impl PluginAccounts {
-    /// Values by their short names.
-    pub fn summary(&self) -> BTreeMap<&'static str, u64> {
-        self.list().into_iter().map(|(name, _, value)| (name, value)).collect()
-    }
-}
-
-impl Accounts {
-    /// Values by their short names: for a summary of a run.
-    pub fn summary(&self) -> BTreeMap<&'static str, u64> {
-        self.list().into_iter().map(|(name, _, value)| (name, value)).collect()
+counters! {
+    /// What one sink on the network has done. Events are counted as they are sent, after joining and splitting.
+    SinkAccounts {
+        /// Requests that were answered, or given up.
+        requests => "weir_sink_requests_total",
+        /// Requests after which nothing was delivered.
+        failures => "weir_sink_failures_total",
+        /// Times that a payload, or what was left of it, had to be sent again.
+        retries => "weir_sink_retries_total",
+        /// Events that the destination has.
+        delivered => "weir_sink_events_delivered_total",
+        /// Events that it refused, and that are kept on disk instead.
+        dead_lettered => "weir_sink_events_dead_lettered_total",
+        /// Events that it refused when dead letters were full.
+        discarded => "weir_sink_events_discarded_total",
+        /// Bytes that were delivered, as they were sent.
+        bytes_delivered => "weir_sink_delivered_bytes_total",
+        /// Time from request to answer, in nanoseconds.
+        request_time => "weir_sink_request_nanoseconds_total",
+        /// Payloads that are waiting for their turn.
+        waiting => "weir_sink_payloads_waiting",
+        /// Requests that may be under way at once, by now.
+        concurrency => "weir_sink_concurrency",
     }
 }
 
@@ -128,12 +149,13 @@ pub fn set(counter: &AtomicU64, value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Accounts, PluginAccounts};
+    use super::{Accounts, PluginAccounts, SinkAccounts};
 
     #[test]
     fn every_metric_is_documented() {
         let page = include_str!("../../docs/guarantees.md");
-        for (name, metric, _) in Accounts::default().list().into_iter().chain(PluginAccounts::default().list()) {
+        let all = [Accounts::default().list(), PluginAccounts::default().list(), SinkAccounts::default().list()];
+        for (name, metric, _) in all.concat() {
             assert!(page.contains(&format!("`{name}`")) && page.contains(&format!("`{metric}`")), "{name}, {metric}");
         }
     }

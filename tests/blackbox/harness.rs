@@ -182,9 +182,10 @@ impl Site {
             logstores.iter().map(|(name, logstore)| (name.clone(), logstore.plugins.clone())).collect();
         let summary: BTreeMap<_, _> = logstores.into_iter().map(|(name, logstore)| (name, logstore.counts)).collect();
         for (name, accounts) in &summary {
-            let [read, delivered, dropped, discarded, in_flight] =
-                ["read", "delivered", "dropped", "discarded", "in_flight"].map(|count| accounts[count]);
-            assert_eq!(read, delivered + dropped + discarded + in_flight, "the accounts of {name}: {accounts:?}");
+            let [read, delivered, dropped, dead_lettered, discarded, in_flight] =
+                ["read", "delivered", "dropped", "dead_lettered", "discarded", "in_flight"].map(|count| accounts[count]);
+            let sum = delivered + dropped + dead_lettered + discarded + in_flight;
+            assert_eq!(read, sum, "the accounts of {name}: {accounts:?}");
             let [kept_raw, faulted, suspended] = ["kept_raw", "faulted", "suspended"].map(|count| accounts[count]);
             assert!(kept_raw <= delivered && faulted <= discarded, "the accounts of {name}: {accounts:?}");
             // An event may pass by several plugins of a chain.

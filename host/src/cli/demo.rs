@@ -15,7 +15,7 @@ use crate::config;
 use crate::event::{Batch, CELL};
 use crate::lane::Tap;
 use crate::mock::{Generator, LogType};
-use crate::sink::{Buffer, Encoder};
+use crate::sink::ndjson::Ndjson;
 
 /// See the main job done on generated logs, explained as it goes.
 ///
@@ -108,8 +108,7 @@ fn tap(shown: Arc<Mutex<Vec<(String, String)>>>) -> Tap {
         if shown.len() >= SHOWN || after.is_empty() {
             return;
         }
-        let mut json = Buffer::default();
-        Encoder::ndjson().encode(after, &mut json);
+        let json = Ndjson::default().lines(after);
         let json = String::from_utf8_lossy(json.as_slice()).into_owned();
         for (i, after) in json.lines().take(SHOWN - shown.len()).enumerate() {
             let Some(cell) = before.cells.chunks_exact(CELL).nth(i) else { break };

@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::config::PluginRef;
 use crate::event::{Batch, CONTENT, Field, Kind, Tally};
 use crate::sandbox::{Chain, Held, Limits, OnFault};
-use crate::sink::{Buffer, Encoder};
+use crate::sink::ndjson::Ndjson;
 use crate::source::CHUNK;
 use crate::source::framing::{Input, LongEvent, Map, Memory, lines};
 
@@ -54,7 +54,7 @@ struct Pipe {
     chain: Chain,
     held: Held,
     tally: Tally,
-    encoder: Encoder,
+    encoder: Ndjson,
     read: u64,
     dropped: u64,
     failed: u64,
@@ -84,7 +84,7 @@ impl Pipe {
             chain: Chain::new(stages, OnFault::Raw),
             held: Held::default(),
             tally: Tally::default(),
-            encoder: Encoder::ndjson(),
+            encoder: Ndjson::default(),
             read: 0,
             dropped: 0,
             failed: 0,
@@ -95,7 +95,7 @@ impl Pipe {
         let fields = vec![Field { name: CONTENT.into(), kind: Kind::Text }];
         let mut pending = Vec::new();
         let mut buffer = vec![0; CHUNK];
-        let (mut starts, mut out) = (Vec::new(), Buffer::default());
+        let mut starts = Vec::new();
         let mut memory = Memory::default();
         loop {
             let count = match from.read(&mut buffer) {
@@ -115,9 +115,7 @@ impl Pipe {
             let tallied = self.tally.count(&batch, self.held.first().unwrap_or(self.read), &[]);
             self.dropped += tallied.dropped;
             self.failed += tallied.kept_raw;
-            out.clear();
-            self.encoder.encode(&batch, &mut out);
-            to.write_all(out.as_slice())?;
+            to.write_all(self.encoder.lines(&batch).as_slice())?;
             to.flush()?;
             if ended {
                 return Ok(());

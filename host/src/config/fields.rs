@@ -60,6 +60,12 @@ impl Fields<'_> {
         Some(Table { node, entries })
     }
 
+    /// The node as a mapping whose keys are not known yet.
+    pub fn open_table<'n>(&mut self, node: &'n Node) -> Option<Table<'n>> {
+        let entries = self.entries(node)?;
+        Some(Table { node, entries })
+    }
+
     /// The entries of a mapping whose keys are free. Nothing is a mapping without entries.
     pub fn entries<'n>(&mut self, node: &'n Node) -> Option<&'n [(String, Node)]> {
         match &node.value {

@@ -38,6 +38,8 @@ const MAX_OPEN_FILES: u64 = 1_000_000;
 /// Lines of an event: a stack trace may have some hundreds.
 const DEFAULT_LINES: u64 = 1000;
 const MAX_LINES: u64 = 100_000;
+/// Sinks of a logstore at most.
+const MAX_SINKS: usize = 16;
 /// Bytes of a glob at most: it is compiled.
 const MAX_GLOB: usize = 1 << 10;
 
@@ -64,7 +66,7 @@ fn logstore<'n>(
     projects: &BTreeMap<String, (Project, Ceilings)>,
     fields: &mut Fields,
 ) -> Option<Logstore> {
-    let table = fields.table(node, &["name", "machine_groups", "files", "plugins", "on_fault", "sink"])?;
+    let table = fields.table(node, &["name", "machine_groups", "files", "plugins", "on_fault", "sink", "sinks"])?;
     let name = fields.require(&table, "name").and_then(|node| name(node, names, fields));
     let machine_groups = fields.texts(table.get("machine_groups"));
     let files = fields.require(&table, "files").and_then(|node| files(node, fields));
@@ -74,9 +76,9 @@ fn logstore<'n>(
     let plugins = fields.list(table.get("plugins")).iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
     let policies = [("raw", OnFault::Raw), ("drop", OnFault::Drop), ("hold", OnFault::Hold)];
     let on_fault = table.get("on_fault").and_then(|node| fields.choice(node, &policies)).unwrap_or_default();
-    let sink = fields.require(&table, "sink").and_then(|node| sink(node, sinks, fields));
-    let (files, sink, place) = (files?, sink?, node.place());
-    Some(Logstore { name: name?, machine_groups, files, plugins, on_fault, sink, place })
+    let sinks = sinks_of(&table, sinks, fields);
+    let (files, sinks, place) = (files?, sinks?, node.place());
+    Some(Logstore { name: name?, machine_groups, files, plugins, on_fault, sinks, place })
 }
 
 fn name<'n>(node: &'n Node, names: &mut HashMap<LogstoreName, &'n Node>, fields: &mut Fields) -> Option<LogstoreName> {
@@ -93,6 +95,32 @@ fn name<'n>(node: &'n Node, names: &mut HashMap<LogstoreName, &'n Node>, fields:
         names.insert(name.clone(), node);
     }
     Some(name)
+}
+
+/// `sink`, or several `sinks`.
+fn sinks_of(table: &Table, known: Option<&BTreeSet<&str>>, fields: &mut Fields) -> Option<Vec<String>> {
+    let Some(node) = table.get("sinks") else {
+        let node = fields.require(table, "sink")?;
+        return Some(vec![sink(node, known, fields)?]);
+    };
+    if let Some(sink) = table.get("sink") {
+        fields.error(sink, "give either `sink` or `sinks`");
+    }
+    let items = fields.list(Some(node));
+    if items.is_empty() && matches!(node.value, Value::List(_)) {
+        fields.error(node, "must have at least one sink");
+    } else if items.len() > MAX_SINKS {
+        fields.error(node, format!("must have at most {MAX_SINKS} sinks"));
+    }
+    let mut names = Vec::new();
+    for item in items {
+        let name = sink(item, known, fields)?;
+        if names.contains(&name) {
+            fields.error(item, "is in the list already");
+        }
+        names.push(name);
+    }
+    (!names.is_empty()).then_some(names)
 }
 
 fn sink(node: &Node, sinks: Option<&BTreeSet<&str>>, fields: &mut Fields) -> Option<String> {

@@ -18,6 +18,7 @@ mod project;
 mod raw;
 mod resolved;
 mod scalar;
+pub mod sinks;
 mod template;
 pub mod units;
 
@@ -25,10 +26,11 @@ pub use limits::Limits;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use project::Project;
 pub use resolved::{
-    Config, Confine, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef, PluginUse,
-    Rotated, Sink, StartAt,
+    Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef, PluginUse,
+    Rotated, StartAt, WhenFull,
 };
-pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, is_name};
+pub use sinks::Sink;
+pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, Template, is_name};
 
 /// Where plugins are looked for if the config doesn't say.
 pub fn default_plugin_dirs() -> Vec<PathBuf> {
@@ -219,7 +221,7 @@ confine: off
                 plugin(PluginRef::Digest(digest.into()), "{}", Limits { counters: 5, ..Limits::default() }, 2, 32),
             ],
             on_fault: OnFault::Hold,
-            sink: "archive".into(),
+            sinks: vec!["archive".into()],
             place: place("logstores[0]", 8, 5),
         };
         let app = Logstore {
@@ -244,7 +246,7 @@ confine: off
             },
             plugins: vec![],
             on_fault: OnFault::Raw,
-            sink: "nowhere".into(),
+            sinks: vec!["nowhere".into()],
             place: place("logstores[1]", 35, 5),
         };
         let shop = Project {
@@ -255,6 +257,7 @@ confine: off
         };
         let archive = PathTemplate::parse("out/{project}/{logstore}.ndjson", Path::new("/etc/weir")).unwrap();
         let expected = Config {
+            dead_letters: DeadLetters::default(),
             data_dir: "/var/lib/weir".into(),
             plugin_dirs: vec!["/usr/lib/weir/plugins".into(), "/etc/weir/plugins".into()],
             workers: 3,
@@ -368,7 +371,8 @@ weir.yaml:29:10: sinks.out.type: unknown word "stdot"
   hint: did you mean `stdout`?
 weir.yaml:30:21: sinks.up.path: must not have `..` in it
 weir.yaml:31:3: sinks.none.type: is required
-weir.yaml:32:29: sinks.extra.path: only a sink of type `file` has a path
+weir.yaml:32:29: sinks.extra.path: unknown key
+  hint: known keys: type
 35 errors in weir.yaml"#
         );
         assert_eq!(errors(text), expected);
@@ -643,7 +647,7 @@ weir.yaml:32:29: sinks.extra.path: only a sink of type `file` has a path
                 Ok(Loaded { config, .. }) => {
                     assert!(!config.logstores.is_empty());
                     assert!(
-                        config.logstores.iter().all(|logstore| config.sinks.contains_key(&logstore.sink)),
+                        config.logstores.iter().all(|logstore| logstore.sinks.iter().all(|sink| config.sinks.contains_key(sink))),
                         "{text}"
                     );
                     good += 1;

@@ -11,7 +11,8 @@ use super::logstore::logstores;
 use super::problem::{Place, Problem};
 use super::project::{Project, projects};
 use super::raw::{Node, Value};
-use super::template::{BadTemplate, LogstoreName, NAME_RULE, PathTemplate, is_name};
+use super::sinks::{Sink, sinks};
+use super::template::{LogstoreName, NAME_RULE, is_name};
 
 /// Worker threads that are started without being asked for: an agent is a guest on its node.
 const DEFAULT_WORKERS_MAX: usize = 2;
@@ -33,6 +34,32 @@ pub struct Config {
     pub logstores: Vec<Logstore>,
     /// By name.
     pub sinks: BTreeMap<String, Sink>,
+    /// What becomes of events that a destination refuses.
+    pub dead_letters: DeadLetters,
+}
+
+/// What becomes of events that a destination refuses for good: they are kept on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeadLetters {
+    /// Bytes of each logstore at most; 64 KiB to 1 TiB.
+    pub max_size: u64,
+    /// What becomes of more.
+    pub when_full: WhenFull,
+}
+
+/// What becomes of events that a destination refuses when there is no room for more dead letters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenFull {
+    /// Their logstore waits until there is room.
+    Hold,
+    /// They are discarded, and counted.
+    Discard,
+}
+
+impl Default for DeadLetters {
+    fn default() -> Self {
+        DeadLetters { max_size: 64 << 20, when_full: WhenFull::Hold }
+    }
 }
 
 /// Whether the agent confines itself to what its configuration needs.
@@ -60,8 +87,8 @@ pub struct Logstore {
     pub plugins: Vec<PluginUse>,
     /// What becomes of events on which a plugin faults.
     pub on_fault: OnFault,
-    /// Where it goes: a key of [`Config::sinks`].
-    pub sink: String,
+    /// Where it goes: keys of [`Config::sinks`]; one at least, none twice.
+    pub sinks: Vec<String>,
     /// Where the config says so.
     pub place: Place,
 }
@@ -217,23 +244,9 @@ pub enum PluginRef {
     Digest(String),
 }
 
-/// A destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sink {
-    /// NDJSON on the standard output.
-    Stdout,
-    /// NDJSON in files.
-    File {
-        /// The file for each logstore.
-        path: PathTemplate,
-    },
-    /// Nowhere: for measuring.
-    Blackhole,
-}
-
 /// Makes a config of what was typed; worth nothing if errors were reported.
 pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
-    let keys = ["data_dir", "plugin_dirs", "workers", "confine", "projects", "logstores", "sinks"];
+    let keys = ["data_dir", "plugin_dirs", "workers", "confine", "projects", "logstores", "sinks", "dead_letters"];
     let table = fields.table(root, &keys)?;
     let data_dir = table.get("data_dir").and_then(|node| fields.path(node));
     let plugin_dirs = table.get("plugin_dirs").map(|node| plugin_dirs(node, fields));
@@ -256,6 +269,7 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
         confine: confine.unwrap_or_default(),
         projects,
         logstores,
+        dead_letters: table.get("dead_letters").map(|node| dead_letters(node, fields)).unwrap_or_default(),
         sinks: sinks?.into_iter().filter_map(|(name, sink)| Some((name, sink?))).collect(),
     })
 }
@@ -264,21 +278,19 @@ fn plugin_dirs(node: &Node, fields: &mut Fields) -> Vec<PathBuf> {
     fields.list(Some(node)).iter().filter_map(|item| fields.path(item)).collect()
 }
 
+fn dead_letters(node: &Node, fields: &mut Fields) -> DeadLetters {
+    let default = DeadLetters::default();
+    let Some(table) = fields.table(node, &["max_size", "when_full"]) else { return default };
+    let choices = [("hold", WhenFull::Hold), ("discard", WhenFull::Discard)];
+    DeadLetters {
+        max_size: fields.size(table.get("max_size"), default.max_size, 64 << 10..=1 << 40),
+        when_full: table.get("when_full").and_then(|node| fields.choice(node, &choices)).unwrap_or(default.when_full),
+    }
+}
+
 fn confine(node: &Node, fields: &mut Fields) -> Option<Confine> {
     let choices = [("best_effort", Confine::BestEffort), ("required", Confine::Required), ("off", Confine::Off)];
     fields.choice(node, &choices)
-}
-
-/// All sinks by name, also those that are wrong, so that these do not seem to be missing. None if nobody
-/// knows, as the whole is no mapping.
-fn sinks(node: Option<&Node>, fields: &mut Fields) -> Option<BTreeMap<String, Option<Sink>>> {
-    let Some(node) = node else { return Some(BTreeMap::new()) };
-    let mut sinks = BTreeMap::new();
-    for (name, node) in fields.entries(node)? {
-        check_name(name, node, fields);
-        sinks.insert(name.clone(), sink(node, fields));
-    }
-    Some(sinks)
 }
 
 /// Reports a key that is no name.
@@ -288,45 +300,9 @@ pub(super) fn check_name(name: &str, node: &Node, fields: &mut Fields) {
     }
 }
 
-#[derive(Clone, Copy, PartialEq)]
-enum SinkType {
-    Stdout,
-    File,
-    Blackhole,
-}
-
-fn sink(node: &Node, fields: &mut Fields) -> Option<Sink> {
-    let types = [("stdout", SinkType::Stdout), ("file", SinkType::File), ("blackhole", SinkType::Blackhole)];
-    let table = fields.table(node, &["type", "path"])?;
-    let sink_type = fields.require(&table, "type").and_then(|node| fields.choice(node, &types));
-    if sink_type == Some(SinkType::File) {
-        let path = fields.require(&table, "path")?;
-        return Some(Sink::File { path: template(path, fields)? });
-    }
-    match table.get("path") {
-        Some(path) if sink_type.is_some() => fields.error(path, "only a sink of type `file` has a path"),
-        Some(path) => _ = template(path, fields),
-        None => {}
-    }
-    Some(if sink_type? == SinkType::Stdout { Sink::Stdout } else { Sink::Blackhole })
-}
-
-fn template(node: &Node, fields: &mut Fields) -> Option<PathTemplate> {
-    let text = fields.text(node)?;
-    let error = match PathTemplate::parse(text, &fields.base) {
-        Ok(template) => return Some(template),
-        Err(error) => error,
-    };
-    let is_unknown = matches!(error, BadTemplate::Unknown(_));
-    // What stands in the braces may have been substituted, and a secret.
-    let message = if is_unknown && node.is_substituted() { "unknown placeholder".into() } else { error.to_string() };
-    fields.error_with(node, message, is_unknown.then(|| "placeholders are {project} and {logstore}".into()));
-    None
-}
-
 fn warn_of_unused(root: &Table, logstores: &[Logstore], fields: &mut Fields) {
     let projects: HashSet<_> = logstores.iter().map(|logstore| &*logstore.name.project).collect();
-    let sinks: HashSet<_> = logstores.iter().map(|logstore| &*logstore.sink).collect();
+    let sinks: HashSet<_> = logstores.iter().flat_map(|logstore| &logstore.sinks).map(|sink| &**sink).collect();
     let kinds = [("projects", projects, "no logstore belongs to it"), ("sinks", sinks, "no logstore uses it")];
     for (key, used, message) in kinds {
         let Some(Node { value: Value::Map(entries), .. }) = root.get(key) else { continue };

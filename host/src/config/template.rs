@@ -49,19 +49,62 @@ impl fmt::Display for LogstoreName {
     }
 }
 
-/// A path with `{project}` and `{logstore}` in it.
+/// Text with `{project}` and `{logstore}` in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathTemplate {
-    /// What the rest is relative to, unless it is absolute.
-    base: PathBuf,
-    parts: Vec<Part>,
-}
+pub struct Template(Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
     Project,
     Logstore,
+}
+
+impl Template {
+    /// Reads a template.
+    pub fn parse(text: &str) -> Result<Self, BadTemplate> {
+        let (mut parts, mut rest) = (Vec::new(), text);
+        while let Some(brace) = rest.find(['{', '}']) {
+            let (before, after) = rest.split_at(brace);
+            let inside = after.strip_prefix('{').and_then(|after| after.split_once('}'));
+            let (name, after) = inside.ok_or(BadTemplate::Unbalanced)?;
+            parts.extend((!before.is_empty()).then(|| Part::Text(before.to_owned())));
+            parts.push(match name {
+                "project" => Part::Project,
+                "logstore" => Part::Logstore,
+                _ => return Err(BadTemplate::Unknown(name.to_owned())),
+            });
+            rest = after;
+        }
+        parts.extend((!rest.is_empty()).then(|| Part::Text(rest.to_owned())));
+        Ok(Template(parts))
+    }
+
+    /// The text for that logstore.
+    pub fn render(&self, name: &LogstoreName) -> String {
+        let parts = self.0.iter().map(|part| match part {
+            Part::Text(text) => text,
+            Part::Project => &name.project,
+            Part::Logstore => &name.logstore,
+        });
+        parts.map(String::as_str).collect()
+    }
+
+    /// What comes before the first placeholder.
+    pub fn fixed(&self) -> &str {
+        match self.0.first() {
+            Some(Part::Text(text)) => text,
+            _ => "",
+        }
+    }
+}
+
+/// A path with `{project}` and `{logstore}` in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathTemplate {
+    /// What the rest is relative to, unless it is absolute.
+    base: PathBuf,
+    path: Template,
 }
 
 /// Text that is no template of a path.
@@ -90,40 +133,19 @@ impl PathTemplate {
         if matches!(text.rsplit('/').next(), None | Some("" | ".")) {
             return Err(BadTemplate::NoFile);
         }
-        let (mut parts, mut rest) = (Vec::new(), text.trim_start_matches("./"));
-        while let Some(brace) = rest.find(['{', '}']) {
-            let (before, after) = rest.split_at(brace);
-            let inside = after.strip_prefix('{').and_then(|after| after.split_once('}'));
-            let (name, after) = inside.ok_or(BadTemplate::Unbalanced)?;
-            parts.extend((!before.is_empty()).then(|| Part::Text(before.to_owned())));
-            parts.push(match name {
-                "project" => Part::Project,
-                "logstore" => Part::Logstore,
-                _ => return Err(BadTemplate::Unknown(name.to_owned())),
-            });
-            rest = after;
-        }
-        parts.extend((!rest.is_empty()).then(|| Part::Text(rest.to_owned())));
-        Ok(PathTemplate { base: base.to_owned(), parts })
+        let path = Template::parse(text.trim_start_matches("./"))?;
+        Ok(PathTemplate { base: base.to_owned(), path })
     }
 
     /// The directory that the paths of all logstores are below.
     pub fn directory(&self) -> PathBuf {
-        let fixed = match self.parts.first() {
-            Some(Part::Text(text)) => text.as_str(),
-            _ => "",
-        };
+        let fixed = self.path.fixed();
         self.base.join(fixed.rfind('/').map_or("", |slash| &fixed[..=slash])).components().collect()
     }
 
     /// The path for that logstore. Absolute if the base is.
     pub fn render(&self, name: &LogstoreName) -> PathBuf {
-        let parts = self.parts.iter().map(|part| match part {
-            Part::Text(text) => text,
-            Part::Project => &name.project,
-            Part::Logstore => &name.logstore,
-        });
-        self.base.join(parts.map(String::as_str).collect::<String>())
+        self.base.join(self.path.render(name))
     }
 }
 

@@ -6,10 +6,27 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::capabilities::Keep;
-use crate::config::{Config, Logstore, PathTemplate, PluginRef, Sink};
+use crate::config::{Config, Logstore, LogstoreName, PathTemplate, PluginRef, Sink};
 
 /// Directories whose other contents are nobody's logs: a root in one of them is granted by itself, if it is there.
 const SYSTEM: [&str; 10] = ["/", "/boot", "/dev", "/etc", "/home", "/proc", "/run", "/sys", "/usr", "/var"];
+
+/// What looking up a name reads.
+const RESOLVER: [&str; 6] =
+    ["/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services"];
+
+/// Where a system keeps the certificates that it trusts.
+const ROOTS: [&str; 6] = [
+    "/etc/ssl",
+    "/etc/pki",
+    "/etc/ca-certificates",
+    "/usr/lib/ssl",
+    "/usr/share/ca-certificates",
+    "/usr/local/share/ca-certificates",
+];
+
+/// A proxy may be at any port.
+const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
 /// Whoever opens a pipe so does not wait for its other end.
 const NONBLOCK: i32 = rustix::fs::OFlags::NONBLOCK.bits() as i32;
@@ -27,6 +44,8 @@ pub struct Needs {
     pub own: BTreeSet<PathBuf>,
     /// Ports of TCP to connect to.
     pub connect: BTreeSet<u16>,
+    /// Whether it may connect to all of them.
+    pub connects_anywhere: bool,
     /// Ports of TCP to listen on.
     pub listen: BTreeSet<u16>,
     /// Files and directories that must be writable.
@@ -49,12 +68,15 @@ impl Needs {
             needs.add_root(&logstore.files.root);
             for used in &logstore.plugins {
                 if let PluginRef::Path(path) = &used.reference {
-                    needs.add_plugin(path);
+                    needs.add_with_directory(path);
                 }
             }
-            match &config.sinks[&logstore.sink] {
-                Sink::File { path } => needs.add_output(path, &path.render(&logstore.name)),
-                Sink::Stdout | Sink::Blackhole => {}
+            for sink in &logstore.sinks {
+                match &config.sinks[sink] {
+                    Sink::File { path } => needs.add_output(path, &path.render(&logstore.name)),
+                    Sink::Stdout | Sink::Blackhole => {}
+                    sink => needs.add_network(sink, &logstore.name),
+                }
             }
         }
         needs
@@ -113,9 +135,28 @@ impl Needs {
         }
     }
 
-    fn add_plugin(&mut self, path: &Path) {
+    /// A file that may be replaced by another.
+    fn add_with_directory(&mut self, path: &Path) {
         self.read.extend(real(path));
         self.read.extend(path.parent().and_then(real).filter(|dir| !is_system(dir)));
+    }
+
+    /// What a sink on the network needs for a logstore.
+    fn add_network(&mut self, sink: &Sink, name: &LogstoreName) {
+        let Some(network) = sink.network() else { return };
+        let identity = network.tls.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        for file in network.tls.ca.iter().chain(identity).chain(sink.secret_files()) {
+            self.add_with_directory(file);
+        }
+        self.read.extend(RESOLVER.iter().chain(&ROOTS).filter_map(real));
+        self.read.extend(["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(std::env::var_os).filter_map(real));
+        match sink.ports(name) {
+            Some(ports) if network.proxy.is_none() && !PROXIES.iter().any(|name| std::env::var_os(name).is_some()) => {
+                // Names with many addresses are looked up by TCP.
+                self.connect.extend(ports.into_iter().chain([53]));
+            }
+            _ => self.connects_anywhere = true,
+        }
     }
 
     /// What is the same for all logstores of the sink; where that is not more than one would give, each by itself.

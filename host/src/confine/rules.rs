@@ -33,7 +33,7 @@ const OWN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
 pub fn restrict(needs: &Needs) -> Result<u32> {
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
+        .handle_access(if needs.connects_anywhere { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) })?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
     for (paths, access) in [(&needs.read, READ), (&needs.run, RUN), (&needs.write, WRITE), (&needs.own, OWN)] {
@@ -44,8 +44,9 @@ pub fn restrict(needs: &Needs) -> Result<u32> {
     let ports = |ports: &BTreeSet<u16>, access: AccessNet| {
         ports.iter().map(move |port| Ok(NetPort::new(*port, access))).collect::<Vec<Result<_>>>()
     };
+    let connect = if needs.connects_anywhere { &BTreeSet::new() } else { &needs.connect };
     let status = ruleset
-        .add_rules(ports(&needs.connect, AccessNet::ConnectTcp))?
+        .add_rules(ports(connect, AccessNet::ConnectTcp))?
         .add_rules(ports(&needs.listen, AccessNet::BindTcp))?
         .restrict_self()?;
     Ok(match status.landlock {

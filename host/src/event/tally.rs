@@ -38,7 +38,20 @@ impl Tally {
     /// Counts what `batch` ships, given that every event before `settled` has been decided on. The host left out what
     /// came from `faulted`, which is in order.
     pub fn count(&mut self, batch: &Batch, settled: u64, faulted: &[Origin]) -> Tallied {
+        self.count_each(batch, settled, faulted, &mut Vec::new())
+    }
+
+    /// The same, which also says of how many read events each event of the batch is the first to have a part. Says
+    /// nothing if each is of one.
+    pub fn count_each(
+        &mut self,
+        batch: &Batch,
+        settled: u64,
+        faulted: &[Origin],
+        weights: &mut Vec<u32>,
+    ) -> Tallied {
         let mut counted = Tallied::default();
+        weights.clear();
         let mut faulted = faulted.iter().peekable();
         if batch.origins.is_empty() && batch.first == self.next && batch.marks.is_empty() {
             counted.shipped = batch.len() as u64;
@@ -50,11 +63,15 @@ impl Tally {
                 counted.skip(self.next, origin.first, &mut faulted);
                 let new = origin.end.saturating_sub(self.next.max(origin.first));
                 counted.shipped += new;
+                weights.push(new as u32);
                 if marks.next_if_eq(&event).is_some() {
                     counted.kept_raw += new;
                 }
                 self.next = self.next.max(origin.end);
             }
+        }
+        if weights.iter().all(|weight| *weight == 1) {
+            weights.clear();
         }
         counted.skip(self.next, settled, &mut faulted);
         self.next = self.next.max(settled);

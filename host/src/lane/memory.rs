@@ -8,7 +8,7 @@ use crate::budget::Budget;
 use crate::metrics;
 use crate::sandbox::Passage;
 use crate::schedule::Turn;
-use crate::sink::Buffer;
+use crate::sink::Outlet;
 
 /// A lane whose project has no memory left looks again after so long, if it isn't woken.
 pub(super) const SHORT: Duration = Duration::from_millis(50);
@@ -25,7 +25,7 @@ impl Drop for Overdraft {
 impl Lane {
     /// While the project has no memory left, one of its lanes at a time goes on, and the others wait.
     pub(super) fn wait_for_memory(&mut self, now: Instant) -> Option<Turn> {
-        if self.pending.is_empty() {
+        if self.has_nothing_on_the_way() {
             self.overdraft = None;
         }
         if !self.budget.is_full() || self.overdraft.is_some() {
@@ -36,7 +36,9 @@ impl Lane {
             return None;
         }
         self.budget.runs_short();
-        if self.pending.is_empty() && self.budget.overdraw() {
+        // What is waiting for more to come would hold up all others.
+        self.outlets.iter_mut().for_each(|outlet| _ = outlet.tick(now, true));
+        if self.has_nothing_on_the_way() && self.budget.overdraw() {
             self.overdraft = Some(Overdraft(self.budget.clone()));
             return None;
         }
@@ -47,18 +49,19 @@ impl Lane {
     /// Lets go of all memory that it can do without.
     pub(super) fn release(&mut self) {
         self.chain.rest();
-        self.spare = Vec::new();
+        self.outlets.iter_mut().for_each(Outlet::release);
         self.count_memory();
     }
 
     /// Counts what it has of the project's memory.
     pub(super) fn count_memory(&mut self) {
-        let buffers = self.spare.iter().map(Buffer::capacity).chain(self.pending.iter().map(|pending| pending.memory));
+        let outlets: usize = self.outlets.iter().map(Outlet::memory).sum();
+        let shipping: usize = self.shipping.iter().map(|shipping| shipping.batch.bytes()).sum();
         let job = self.job.as_ref().map_or(0, |job| {
             let passages = job.behind.iter().chain([&job.passage]);
             passages.map(Passage::bytes).sum::<usize>() + job.chunk.batch.bytes()
         });
-        let bytes = self.source.buffered() + self.held_bytes + job + buffers.sum::<usize>();
+        let bytes = self.source.buffered() + self.held_bytes + job + outlets + shipping;
         if bytes != self.share.bytes() {
             self.share.set(bytes);
         }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use super::Lane;
 use super::memory::SHORT;
-use super::settle::{Pending, Settles};
+use super::settle::{Parcel, Settles, Shipping};
 use crate::event::{Batch, Field};
 use crate::metrics;
 use crate::sandbox::{Passage, Step};
 use crate::schedule::Turn;
-use crate::sink::Payload;
 use crate::source::reader::{Chunk, Name};
 use crate::source::{Ended, Then};
 
@@ -36,17 +35,8 @@ impl Lane {
         }
         let name = self.files.remove(&ended.key)?.name?;
         if ended.then != Then::Anew {
-            let settles = Settles::All(name.id, ended.then);
-            let id = self.take_payload();
-            self.pending.push_back(Pending {
-                id,
-                is_back: true,
-                settles,
-                shipped: 0,
-                kept_raw: 0,
-                bytes: 0,
-                memory: 0,
-            });
+            let (first, settles) = (self.next_event, Settles::All(name.id, ended.then));
+            self.parcels.push_back(Parcel { first, settles, ..Parcel::default() });
         }
         None
     }
@@ -136,7 +126,7 @@ impl Lane {
         chunk.batch.fields = fields;
     }
 
-    /// Encodes what is through the chain, and hands it to the sink. All of its chunk from the event `next` on is not.
+    /// Hands what is through the chain to the sinks. All of its chunk from the event `next` on is not.
     fn ship(
         &mut self,
         passage: Passage,
@@ -158,32 +148,33 @@ impl Lane {
             file.held_since = None;
         }
         let decided_before = file.tally.next();
-        let tallied = file.tally.count(&batch, settled, &left_out);
+        let mut weights = Vec::new();
+        let tallied = file.tally.count_each(&batch, settled, &left_out, &mut weights);
         self.undecided -= file.tally.next() - decided_before;
         if let (Some(tap), Some(before)) = (&mut self.tap, before) {
             tap(&before, &batch);
         }
 
-        let mut bytes = self.spare.pop().unwrap_or_default();
-        bytes.clear();
-        self.encoder.encode(&batch, &mut bytes);
-        let id = self.take_payload();
-        self.pending.push_back(Pending {
-            id,
-            is_back: false,
+        self.parcels.push_back(Parcel {
+            first: self.next_event,
+            events: batch.len(),
             settles: Settles::UpTo(name, place, chunk.stamp),
             shipped: tallied.shipped,
             kept_raw: tallied.kept_raw,
-            bytes: bytes.len() as u64,
-            memory: bytes.capacity(),
+            weights,
+            raw: batch.marks.iter().map(|mark| mark.event).collect(),
         });
-        let payload = Payload { bytes, id, returns: self.returns.clone() };
-        if batch.is_empty() {
-            // Nothing to deliver, but an offset to settle in its turn.
-            payload.delivered();
-        } else {
-            self.sender.send(&self.target, payload);
-        }
+        self.next_event += batch.len() as u64;
+        self.unsettled += tallied.shipped;
+        let mut shipping = Shipping::new(batch, self.outlets.len());
+        let is_done = self.shipping.is_empty() && shipping.go_on(&mut self.outlets, self.clock.now());
+        let batch = match is_done {
+            true => shipping.batch,
+            false => {
+                self.shipping.push_back(shipping);
+                Batch::default()
+            }
+        };
 
         metrics::add(&self.accounts.dropped, tallied.dropped);
         metrics::add(&self.accounts.discarded, tallied.faulted);

@@ -20,7 +20,10 @@ use crate::lane::{Lane, Mode, Parts, Scratch};
 use crate::metrics::Accounts;
 use crate::sandbox::Chain;
 use crate::schedule::{TakeTurn, Turn};
-use crate::sink::{Encoder, Payload, Returns, Sender, Target};
+use crate::sink::compress::Compression;
+use crate::sink::ndjson::Ndjson;
+use crate::sink::outlet::{Batching, OutletParts};
+use crate::sink::{Payload, Returns, Sender};
 use crate::source::decode::{Decoder, Invalid};
 use crate::source::framing::multiline::{Patterns, Rule};
 use crate::source::framing::{Format, Framing, LongEvent};
@@ -43,7 +46,7 @@ struct Sink {
 }
 
 impl Sender for Sink {
-    fn send(&self, _: &Target, payload: Payload) {
+    fn send(&self, payload: Payload) {
         if *self.is_stalled.lock().unwrap() {
             self.waiting.lock().unwrap().push(payload);
         } else {
@@ -56,7 +59,7 @@ impl Sender for Sink {
 
 impl Sink {
     fn deliver(&self, payload: Payload) {
-        for line in payload.bytes.as_slice().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        for line in payload.body.bytes.as_slice().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             let event: serde_json::Value = serde_json::from_slice(line).expect("NDJSON");
             self.events.lock().unwrap().push(event["content"].as_str().expect("content").to_owned());
         }
@@ -147,13 +150,23 @@ impl Run<'_> {
         let source =
             Source::on(self.world.tree(), self.settings(), known, Watch::deaf(), news, self.clock.now()).unwrap();
         let mode = Mode::default();
+        // Payloads of several chunks, and chunks of several payloads.
+        let batching = match self.random.clone().usize(0..3) {
+            0 => Batching::LOCAL,
+            1 => Batching { max_bytes: 200, max_age: Duration::from_millis(700), ..Batching::LOCAL },
+            _ => Batching { max_events: 3, max_age: Duration::from_secs(2), ..Batching::LOCAL },
+        };
         let lane = Lane::new(Parts {
             name: LOGSTORE.to_owned(),
             source,
             chain: Chain::default(),
-            encoder: Encoder::ndjson(),
-            sender: self.sink.clone(),
-            target: Target::Only,
+            outlets: vec![OutletParts {
+                encoder: Box::<Ndjson>::default(),
+                compression: Compression::None,
+                batching,
+                sender: self.sink.clone(),
+                target: Arc::new(LOGSTORE.parse().unwrap()),
+            }],
             returns: Returns::new(Box::new(|| {})),
             checkpoint: self.checkpoint.clone(),
             accounts: Arc::new(Accounts::default()),

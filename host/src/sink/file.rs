@@ -8,21 +8,22 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::writer::{Output, Writer};
-use super::{Payload, Sender, Target};
+use super::{Payload, Sender};
+use crate::config::{LogstoreName, PathTemplate};
 
 /// Appends payloads to files, each whole.
 pub struct Files(Writer);
 
 impl Files {
-    /// Starts the thread that writes.
-    pub fn new(name: &str) -> Self {
-        Files(Writer::start(name, ToFiles::default()))
+    /// Starts the thread that writes to the file of each logstore; `name` is the sink's.
+    pub fn new(name: &str, path: PathTemplate) -> Self {
+        Files(Writer::start(name, ToFiles { path, open: HashMap::new() }))
     }
 }
 
 impl Sender for Files {
-    fn send(&self, target: &Target, payload: Payload) {
-        self.0.send(target, payload);
+    fn send(&self, payload: Payload) {
+        self.0.send(payload);
     }
 
     fn close(&self, within: Duration) {
@@ -30,28 +31,26 @@ impl Sender for Files {
     }
 }
 
-#[derive(Default)]
 struct ToFiles {
-    open: HashMap<PathBuf, File>,
+    path: PathTemplate,
+    open: HashMap<LogstoreName, (PathBuf, File)>,
 }
 
 impl Output for ToFiles {
-    fn write(&mut self, target: &Target, bytes: &[u8]) -> io::Result<usize> {
-        let Target::File(path) = target else {
-            return Err(io::Error::other("a file sink needs a path"));
-        };
-        if !self.open.contains_key(path) {
-            self.open.insert(path.clone(), open(path).map_err(|e| at(path, e))?);
+    fn write(&mut self, target: &LogstoreName, bytes: &[u8]) -> io::Result<usize> {
+        if !self.open.contains_key(target) {
+            let path = self.path.render(target);
+            let file = open(&path).map_err(|e| at(&path, e))?;
+            self.open.insert(target.clone(), (path, file));
         }
-        (&self.open[path]).write(bytes).map_err(|e| at(path, e))
+        let (path, file) = &mut self.open.get_mut(target).expect("just opened");
+        file.write(bytes).map_err(|e| at(path, e))
     }
 
     /// The file is opened again, for it may have been deleted, or its file system mounted anew; and opening cuts off a
     /// line that was written in part.
-    fn recover(&mut self, target: &Target, bytes: &[u8], written: usize) -> usize {
-        if let Target::File(path) = target {
-            self.open.remove(path);
-        }
+    fn recover(&mut self, target: &LogstoreName, bytes: &[u8], written: usize) -> usize {
+        self.open.remove(target);
         memchr::memrchr(b'\n', &bytes[..written]).map_or(0, |newline| newline + 1)
     }
 

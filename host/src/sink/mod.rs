@@ -1,87 +1,92 @@
 //! From batches to receipts.
 //!
-//! An [`Encoder`] makes a payload's bytes on the worker's thread, where the batch is in cache. A sender delivers
-//! payloads on a thread of its own, so that a slow destination holds up no worker. A delivered payload comes back
-//! to the lane that made it through its [`Returns`], which is what settles offsets.
+//! An [`Outlet`] is a lane's way to one sink: its encoder makes payloads' bytes on the worker's thread, where the batch
+//! is in cache, and compresses them there. A [`Sender`] delivers payloads elsewhere, so that a slow destination holds up
+//! no worker: `writer` is the thread that writes to something local, `delivery` what all destinations on the network
+//! share. A payload that is done with comes back to its lane through its [`Receipt`], which is what settles offsets.
+//!
+//! `records` encoded events, and bodies made of them · `compress` · `outlet` when a payload is closed · `ndjson` the
+//! encoder that most share · `writer`, with `file` and `stdout` · `delivery` retries, concurrency, splitting ·
+//! `dead_letters` · `client` HTTP and TLS, with `secret` · one file for each destination.
 
 pub mod blackhole;
-pub mod encoder;
+mod buffer;
+pub mod client;
+pub mod compress;
+pub mod dead_letters;
+pub mod delivery;
 pub mod file;
+pub mod http;
 pub mod ndjson;
+pub mod outlet;
+pub mod records;
+mod secret;
 pub mod stdout;
 mod writer;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-pub use encoder::Encoder;
+pub use buffer::Buffer;
+pub use outlet::Outlet;
+pub use records::Encode;
+use records::Body;
 
-/// Bytes of events, on their way to a destination.
+use crate::config::LogstoreName;
+
+/// Events on their way to a destination.
 pub struct Payload {
-    /// What the encoder made.
-    pub bytes: Buffer,
-    /// The lane's number for it.
-    pub id: u64,
-    /// Where to report that it is delivered.
-    pub returns: Arc<Returns>,
+    /// Whose they are.
+    pub target: Arc<LogstoreName>,
+    /// The events.
+    pub body: Body,
+    /// Who is to be told.
+    pub receipt: Receipt,
 }
 
 impl Payload {
     /// Reports that the payload is where it should be, and gives its memory back.
     pub fn delivered(self) {
-        self.returns.push(Returned { id: self.id, buffer: self.bytes });
+        self.receipt.done(self.body.bytes, Vec::new());
     }
 }
 
-/// Bytes that an encoder appends to, and then more room that has been written to before.
-///
-/// A `Vec` by itself would have to be filled with zeros again for each payload.
-#[derive(Debug, Default)]
-pub struct Buffer {
-    room: Vec<u8>,
-    len: usize,
-}
-
-impl Buffer {
-    /// What was appended.
-    pub fn as_slice(&self) -> &[u8] {
-        &self.room[..self.len]
-    }
-
-    /// Bytes that were appended.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Bytes of memory that it has.
-    pub fn capacity(&self) -> usize {
-        self.room.capacity()
-    }
-
-    /// Whether nothing was appended.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Forgets what was appended.
-    pub fn clear(&mut self) {
-        self.len = 0;
-    }
-}
-
-impl From<&str> for Buffer {
-    fn from(text: &str) -> Self {
-        Buffer { room: text.into(), len: text.len() }
-    }
-}
-
-/// A payload that was delivered.
-pub struct Returned {
-    /// The lane's number for it.
+/// Reports to a lane what became of a payload. Dropped, it reports nothing, and the events stay unsettled.
+pub struct Receipt {
+    /// The outlet's number for the payload.
     pub id: u64,
-    /// Its buffer, to be used again.
+    /// The number of the outlet in its lane.
+    pub outlet: usize,
+    /// Where to report.
+    pub returns: Arc<Returns>,
+}
+
+impl Receipt {
+    /// All events are delivered but those that are lost, by their index in the payload. The buffer is used again.
+    pub fn done(self, buffer: Buffer, lost: Vec<(u32, Lost)>) {
+        self.returns.push(Returned { id: self.id, outlet: self.outlet, buffer, lost });
+    }
+}
+
+/// Why an event will not be delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The destination refuses it, and it is kept among the dead letters.
+    DeadLetter,
+    /// The destination refuses it, and dead letters are full, and the operator wants such events discarded.
+    Discarded,
+}
+
+/// A payload that came back.
+pub struct Returned {
+    /// The outlet's number for it.
+    pub id: u64,
+    /// The number of the outlet in its lane.
+    pub outlet: usize,
+    /// A buffer to be used again, or an empty one.
     pub buffer: Buffer,
+    /// Events that were not delivered, by increasing index.
+    pub lost: Vec<(u32, Lost)>,
 }
 
 /// Where delivered payloads come back to a lane.
@@ -128,24 +133,20 @@ impl Returns {
 
 /// A destination, as its lanes see it.
 pub trait Sender: Send + Sync {
-    /// Takes a payload for `target`, and sees to it that it is delivered or kept. Does not block.
-    fn send(&self, target: &Target, payload: Payload);
+    /// Takes a payload, and sees to it that it is delivered or kept. Does not block.
+    fn send(&self, payload: Payload);
 
     /// Ends the sender: delivers what it has within that time, and then gives up. What was not delivered is
     /// not reported as such, so that its events stay unsettled.
     fn close(&self, within: Duration);
 
+    /// Whether it may split payloads, and so has to know where each event ends.
+    fn splits(&self) -> bool {
+        false
+    }
+
     /// Whether the destination is gone for good, so that nothing can be delivered to it any more.
     fn is_lost(&self) -> bool {
         false
     }
-}
-
-/// Where in a destination a logstore's events go.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// There is only one place.
-    Only,
-    /// A file.
-    File(PathBuf),
 }

@@ -9,6 +9,7 @@ use serde::de::IgnoredAny;
 use wide::u8x16;
 
 use super::Buffer;
+use super::records::{Encode, Records, Room, Wrap};
 use crate::event::{Batch, CELL, Field, Kind, Tags, UNKNOWN_TIME};
 
 /// Bytes that are copied and looked at at once.
@@ -17,6 +18,8 @@ const BLOCK: usize = 16;
 /// An encoder, which remembers the fields and tags of the last batch as they are written.
 #[derive(Default)]
 pub struct Ndjson {
+    /// Whether events are the elements of an array.
+    is_array: bool,
     fields: Vec<Field>,
     /// What stands before the values of each field.
     prefixes: Vec<Prefix>,
@@ -26,14 +29,21 @@ pub struct Ndjson {
     clock: Clock,
 }
 
-impl Ndjson {
-    /// Appends the batch's events to `out`.
-    pub fn encode(&mut self, batch: &Batch, out: &mut Buffer) {
+impl Encode for Ndjson {
+    fn encode(&mut self, batch: &Batch, from: usize, room: Room, out: &mut Records) -> usize {
         self.prepare(batch);
+        if self.is_array && out.groups.is_empty() {
+            out.begin_group(&Arc::default());
+        }
         let text = Text::look_at(&batch.arena);
-        let mut marks = batch.marks.iter().peekable();
-        let mut line = Line { room: std::mem::take(&mut out.room), len: out.len, promised: 0 };
-        for event in 0..batch.len() {
+        let mut marks = batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
+        let mut line = Line { room: std::mem::take(&mut out.bytes.room), len: out.bytes.len, promised: 0 };
+        let end = batch.len().min(from.saturating_add(out.left(room)));
+        let mut event = from;
+        while event < end {
+            if self.is_array {
+                line.put(b",");
+            }
             let begun = line.len;
             let cells = batch.event(event);
             line.promise(cells.chunks_exact(CELL).map(|cell| (cell[2] - cell[1]) as usize + PER_CELL).sum());
@@ -57,8 +67,43 @@ impl Ndjson {
             }
             line.put(&self.suffix);
             line.open(begun, self.suffix.len());
+            event += 1;
+            if out.wants_ends {
+                out.ends.push(line.len as u32);
+            }
+            if line.len >= room.bytes {
+                break;
+            }
         }
-        *out = Buffer { room: line.room, len: line.len };
+        out.bytes = Buffer { room: line.room, len: line.len };
+        out.events += event - from;
+        event
+    }
+
+    fn wrap(&self) -> Option<Wrap> {
+        self.is_array.then_some(wrap_array)
+    }
+}
+
+/// An array of events, each of which begins with a comma: the first one's gives way to a space.
+fn wrap_array(_: &[u8], events: &[u8], out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(b"[ ");
+    out.extend_from_slice(&events[1..]);
+    out.extend_from_slice(b"]\n");
+    1
+}
+
+impl Ndjson {
+    /// Writes events as the elements of a JSON array, with what stands around them.
+    pub fn array() -> Self {
+        Ndjson { is_array: true, ..Ndjson::default() }
+    }
+
+    /// All of a batch, as lines.
+    pub fn lines(&mut self, batch: &Batch) -> Buffer {
+        let mut out = Records::default();
+        let _ = self.encode(batch, 0, Room::ALL, &mut out);
+        out.bytes
     }
 
     /// Writes what is the same for all events of the batch, if it isn't what it was.
@@ -420,14 +465,13 @@ impl Clock {
 
 #[cfg(test)]
 mod tests {
+    use super::super::compress::Compression;
     use super::*;
     use crate::event::Mark;
     use crate::event::testing::raw;
 
     fn encode(batch: &Batch) -> String {
-        let mut out = Buffer::default();
-        Ndjson::default().encode(batch, &mut out);
-        String::from_utf8(out.as_slice().to_vec()).expect("UTF-8")
+        String::from_utf8(Ndjson::default().lines(batch).as_slice().to_vec()).expect("UTF-8")
     }
 
     /// One event whose only cell is `bytes`.
@@ -452,6 +496,39 @@ mod tests {
             "{\"content\":\"one\",\"__time__\":\"2006-01-02T15:04:05.25Z\",\"__tags__\":{\"path\":\"/a\\\"b\",\"host\":\"h\"}}\n\
              {\"content\":\"two \\\"x\\\"\",\"__error__\":\"p: no\\n\",\"__tags__\":{\"path\":\"/a\\\"b\",\"host\":\"h\"}}\n"
         );
+    }
+
+    #[test]
+    fn events_are_the_elements_of_an_array() {
+        let batch = raw(&["one", "two", "three"], 0);
+        let mut records = Records { wants_ends: true, ..Records::default() };
+        let mut encoder = Ndjson::array();
+        assert_eq!(encoder.encode(&batch, 0, Room::ALL, &mut records), 3);
+        let body = records.seal(encoder.wrap(), Compression::None);
+        let plain = body.layout.plain(body.bytes.as_slice()).unwrap();
+        assert_eq!(plain, "[ {\"content\":\"one\"}\n,{\"content\":\"two\"}\n,{\"content\":\"three\"}\n]\n");
+        let first = body.layout.part([0], &plain);
+        assert_eq!(first.bytes.as_slice(), b"[ {\"content\":\"one\"}\n]\n");
+        let rest = body.layout.part([1, 2], &plain);
+        assert_eq!(rest.bytes.as_slice(), b"[ {\"content\":\"two\"}\n,{\"content\":\"three\"}\n]\n");
+    }
+
+    #[test]
+    fn a_batch_that_has_no_room_is_encoded_in_parts() {
+        let mut batch = raw(&["a", "b", "c", "d"], 0);
+        batch.marks = [1, 3].map(|event| Mark { event, reason: "no".into() }).into();
+        let whole = encode(&batch);
+        for room in [Room { bytes: 1, events: 9 }, Room { bytes: 30, events: 9 }, Room { bytes: 999, events: 3 }] {
+            let (mut parts, mut from) = (String::new(), 0);
+            let mut encoder = Ndjson::default();
+            while from < batch.len() {
+                let mut records = Records::default();
+                from = encoder.encode(&batch, from, room, &mut records);
+                assert!(records.events > 0 && records.events <= room.events);
+                parts.push_str(std::str::from_utf8(records.bytes.as_slice()).unwrap());
+            }
+            assert_eq!(parts, whole);
+        }
     }
 
     #[test]

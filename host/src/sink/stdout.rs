@@ -4,7 +4,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::writer::{Output, Writer};
-use super::{Payload, Sender, Target};
+use super::{Payload, Sender};
+use crate::config::LogstoreName;
 
 /// Writes payloads to standard output, each whole.
 pub struct Stdout(Writer);
@@ -17,8 +18,8 @@ impl Stdout {
 }
 
 impl Sender for Stdout {
-    fn send(&self, target: &Target, payload: Payload) {
-        self.0.send(target, payload);
+    fn send(&self, payload: Payload) {
+        self.0.send(payload);
     }
 
     fn close(&self, within: Duration) {
@@ -33,7 +34,7 @@ impl Sender for Stdout {
 struct ToStdout;
 
 impl Output for ToStdout {
-    fn write(&mut self, _: &Target, bytes: &[u8]) -> std::io::Result<usize> {
+    fn write(&mut self, _: &LogstoreName, bytes: &[u8]) -> std::io::Result<usize> {
         std::io::stdout().write(bytes)
     }
 

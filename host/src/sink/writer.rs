@@ -6,7 +6,8 @@ use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Payload, Target};
+use super::Payload;
+use crate::config::LogstoreName;
 
 /// The pause after the first failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -21,9 +22,9 @@ const LAST_WRITE: Duration = Duration::from_millis(500);
 /// What a writer writes to.
 pub trait Output: Send + 'static {
     /// Writes some of the bytes and says how many.
-    fn write(&mut self, target: &Target, bytes: &[u8]) -> io::Result<usize>;
+    fn write(&mut self, target: &LogstoreName, bytes: &[u8]) -> io::Result<usize>;
     /// Called after a failure: where in the payload to go on, of which so much was written.
-    fn recover(&mut self, _: &Target, _bytes: &[u8], written: usize) -> usize {
+    fn recover(&mut self, _: &LogstoreName, _bytes: &[u8], written: usize) -> usize {
         written
     }
     /// Called after each payload.
@@ -33,7 +34,7 @@ pub trait Output: Send + 'static {
 /// A thread that writes payloads in the order in which they come.
 pub struct Writer {
     name: String,
-    queue: Mutex<Option<mpsc::Sender<(Target, Payload)>>>,
+    queue: Mutex<Option<mpsc::Sender<Payload>>>,
     /// Is disconnected when the thread ends.
     ended: Mutex<mpsc::Receiver<()>>,
     deadline: Arc<Deadline>,
@@ -69,10 +70,10 @@ impl Writer {
     }
 
     /// Puts a payload into the queue. What is sent after [`Writer::close`] stays undelivered.
-    pub fn send(&self, target: &Target, payload: Payload) {
+    pub fn send(&self, payload: Payload) {
         if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             // The thread ends only after the queue is closed, which this lock excludes.
-            let _ = queue.send((target.clone(), payload));
+            let _ = queue.send(payload);
         }
     }
 
@@ -91,12 +92,12 @@ impl Writer {
 fn run(
     sink: &str,
     mut output: impl Output,
-    queue: &mpsc::Receiver<(Target, Payload)>,
+    queue: &mpsc::Receiver<Payload>,
     deadline: &Deadline,
     is_lost: &AtomicBool,
 ) {
-    while let Ok((target, payload)) = queue.recv() {
-        if !write_all(sink, &mut output, &target, payload.bytes.as_slice(), deadline, is_lost) {
+    while let Ok(payload) = queue.recv() {
+        if !write_all(sink, &mut output, &payload.target, payload.body.bytes.as_slice(), deadline, is_lost) {
             return;
         }
         payload.delivered();
@@ -107,7 +108,7 @@ fn run(
 fn write_all(
     sink: &str,
     output: &mut impl Output,
-    target: &Target,
+    target: &LogstoreName,
     bytes: &[u8],
     deadline: &Deadline,
     is_lost: &AtomicBool,
@@ -170,7 +171,7 @@ impl Deadline {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Buffer, Returns};
+    use super::super::{Receipt, Returns};
     use super::*;
 
     /// Takes three bytes at a time, and has no room at every second call.
@@ -182,7 +183,7 @@ mod tests {
     }
 
     impl Output for Narrow {
-        fn write(&mut self, _: &Target, bytes: &[u8]) -> io::Result<usize> {
+        fn write(&mut self, _: &LogstoreName, bytes: &[u8]) -> io::Result<usize> {
             self.calls += 1;
             if self.is_full || self.calls.is_multiple_of(2) {
                 return Err(io::ErrorKind::StorageFull.into());
@@ -197,13 +198,18 @@ mod tests {
         }
     }
 
+    fn payload(bytes: &str, id: u64, returns: &Arc<Returns>) -> Payload {
+        let receipt = Receipt { id, outlet: 0, returns: returns.clone() };
+        Payload { target: Arc::new("a/b".parse().unwrap()), body: bytes.into(), receipt }
+    }
+
     #[test]
     fn what_fits_in_parts_is_written_once_and_in_order() {
         let narrow = Narrow::default();
         let writer = Writer::start("test", narrow.clone());
         let returns = Returns::new(Box::new(|| {}));
         for (id, bytes) in [(0, "hello "), (1, "world")] {
-            writer.send(&Target::Only, Payload { bytes: Buffer::from(bytes), id, returns: returns.clone() });
+            writer.send(payload(bytes, id, &returns));
         }
         writer.close(Duration::from_secs(60));
         assert_eq!(*narrow.taken.lock().unwrap(), b"hello world");
@@ -216,7 +222,7 @@ mod tests {
     fn a_write_that_never_returns_is_left_behind() {
         struct Stuck;
         impl Output for Stuck {
-            fn write(&mut self, _: &Target, _: &[u8]) -> io::Result<usize> {
+            fn write(&mut self, _: &LogstoreName, _: &[u8]) -> io::Result<usize> {
                 loop {
                     std::thread::park();
                 }
@@ -227,7 +233,7 @@ mod tests {
         }
         let writer = Writer::start("test", Stuck);
         let returns = Returns::new(Box::new(|| {}));
-        writer.send(&Target::Only, Payload { bytes: Buffer::from("x"), id: 0, returns: returns.clone() });
+        writer.send(payload("x", 0, &returns));
         writer.close(Duration::ZERO);
         let mut done = Vec::new();
         returns.take(&mut done);
@@ -238,7 +244,7 @@ mod tests {
     fn what_cannot_be_written_is_not_reported_as_delivered() {
         let writer = Writer::start("test", Narrow { is_full: true, ..Narrow::default() });
         let returns = Returns::new(Box::new(|| {}));
-        writer.send(&Target::Only, Payload { bytes: Buffer::from("x"), id: 0, returns: returns.clone() });
+        writer.send(payload("x", 0, &returns));
         writer.close(Duration::ZERO);
         let mut done = Vec::new();
         returns.take(&mut done);

@@ -1,0 +1,212 @@
+//! Events that a destination refuses for good, on disk: each a file, so that each can be looked at, sent again or
+//! removed by itself, beside an agent that runs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::LogstoreName;
+
+/// What the name of a letter's file ends in.
+const EXTENSION: &str = "letter";
+
+/// Bytes of a reason that are kept.
+const REASON: usize = 1 << 10;
+
+/// Bytes of what is said before the event, at most.
+const MAX_HEAD: usize = 16 << 10;
+
+/// The dead letters of an agent.
+pub struct DeadLetters {
+    dir: PathBuf,
+    /// Bytes of a logstore's letters at most.
+    max_size: u64,
+    /// Discards what does not fit, instead of holding up its logstore.
+    discards: bool,
+    /// Bytes that each logstore has, as far as that was asked for.
+    sizes: Mutex<BTreeMap<PathBuf, u64>>,
+    next: std::sync::atomic::AtomicU64,
+}
+
+/// One event that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Letter {
+    /// What is known of it.
+    pub head: Head,
+    /// What was sent, before compression: a body with one event.
+    pub body: Vec<u8>,
+}
+
+/// What is known of a dead letter: the first line of its file, as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The sink that sent it.
+    pub sink: String,
+    /// Whose it is: `project/logstore`.
+    pub logstore: String,
+    /// Why the destination refused it, as far as it said so.
+    pub reason: String,
+    /// When, as RFC 3339.
+    pub time: String,
+}
+
+/// What became of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It is on disk, synced.
+    Kept,
+    /// There is no room, and the operator wants it discarded.
+    Discarded,
+    /// There is no room: it has to be tried again.
+    Full,
+}
+
+impl Letter {
+    /// An event that was refused now.
+    pub fn new(sink: &str, target: &LogstoreName, reason: &str, body: &[u8]) -> Self {
+        let cut = (0..=REASON.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
+        let head = Head {
+            sink: sink.to_owned(),
+            logstore: target.to_string(),
+            reason: reason[..cut].to_owned(),
+            time: jiff::Timestamp::now().to_string(),
+        };
+        Letter { head, body: body.to_vec() }
+    }
+}
+
+impl DeadLetters {
+    /// Those in the directory, which is made when there are any.
+    pub fn new(dir: impl Into<PathBuf>, max_size: u64, discards: bool) -> Self {
+        let (sizes, next) = (Mutex::default(), std::sync::atomic::AtomicU64::new(0));
+        DeadLetters { dir: dir.into(), max_size, discards, sizes, next }
+    }
+
+    /// Keeps a letter, if there is room.
+    pub fn keep(&self, letter: Letter) -> io::Result<Kept> {
+        let dir = self.dir.join(&letter.head.logstore);
+        let mut bytes = serde_json::to_vec(&letter.head)?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&letter.body);
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = match sizes.get(&dir) {
+            Some(used) if used + bytes.len() as u64 <= self.max_size => *used,
+            // Some may have been taken away since.
+            _ => size(&dir)?,
+        };
+        sizes.insert(dir.clone(), used);
+        if used + bytes.len() as u64 > self.max_size {
+            return Ok(if self.discards { Kept::Discarded } else { Kept::Full });
+        }
+        DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        let now = jiff::Timestamp::now().as_microsecond();
+        let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("{now:016}-{}-{number}.{EXTENSION}", std::process::id());
+        let unfinished = dir.join(format!("{name}.part"));
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        fs::rename(&unfinished, dir.join(name))?;
+        File::open(&dir)?.sync_all()?;
+        sizes.insert(dir, used + bytes.len() as u64);
+        Ok(Kept::Kept)
+    }
+
+    /// The files of all letters, of one logstore if one is named, the oldest of each first.
+    pub fn files(dir: &Path, logstore: Option<&LogstoreName>) -> io::Result<Vec<PathBuf>> {
+        let dirs = match logstore {
+            Some(name) => vec![dir.join(name.to_string())],
+            None => {
+                let projects = entries(dir)?;
+                projects.iter().map(|project| entries(project)).collect::<io::Result<Vec<_>>>()?.concat()
+            }
+        };
+        let mut files = Vec::new();
+        for dir in dirs {
+            files.extend(entries(&dir)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == EXTENSION)));
+        }
+        Ok(files)
+    }
+}
+
+/// Reads a letter's head, and how many bytes its body has.
+pub fn read_head(path: &Path) -> io::Result<(Head, u64)> {
+    let mut file = File::open(path)?;
+    let mut start = Vec::new();
+    (&mut file).take(MAX_HEAD as u64).read_to_end(&mut start)?;
+    let end = memchr::memchr(b'\n', &start).ok_or_else(|| io::Error::other("is no dead letter"))?;
+    let head = serde_json::from_slice(&start[..end])?;
+    Ok((head, file.metadata()?.len() - end as u64 - 1))
+}
+
+/// Reads a whole letter.
+pub fn read(path: &Path) -> io::Result<Letter> {
+    let bytes = fs::read(path)?;
+    let end = memchr::memchr(b'\n', &bytes).ok_or_else(|| io::Error::other("is no dead letter"))?;
+    Ok(Letter { head: serde_json::from_slice(&bytes[..end])?, body: bytes[end + 1..].to_vec() })
+}
+
+/// What is in a directory, by name; nothing if there is none.
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// Bytes of the letters in a directory.
+fn size(dir: &Path) -> io::Result<u64> {
+    // One that is taken away meanwhile has no size any more.
+    Ok(entries(dir)?.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn letter(logstore: &str, body: &str) -> Letter {
+        Letter::new("s", &logstore.parse().unwrap(), "no", body.as_bytes())
+    }
+
+    #[test]
+    fn letters_are_kept_each_by_itself_in_their_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::new(dir.path().join("dead"), 1 << 20, false);
+        let all = [letter("a/b", "one"), letter("a/c", "two\nlines"), letter("a/b", "")];
+        for letter in &all {
+            assert_eq!(letters.keep(letter.clone()).unwrap(), Kept::Kept);
+        }
+        let files = DeadLetters::files(&dir.path().join("dead"), None).unwrap();
+        let read_back: Vec<_> = files.iter().map(|path| read(path).unwrap()).collect();
+        assert_eq!(read_back, [all[0].clone(), all[2].clone(), all[1].clone()]);
+        assert_eq!(read_head(&files[2]).unwrap(), (all[1].head.clone(), 9));
+        let of_c = DeadLetters::files(&dir.path().join("dead"), Some(&"a/c".parse().unwrap())).unwrap();
+        assert_eq!(of_c, files[2..]);
+        assert!(DeadLetters::files(&dir.path().join("none"), None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_has_no_room_waits_or_is_discarded() {
+        for (discards, expected) in [(false, Kept::Full), (true, Kept::Discarded)] {
+            let dir = tempfile::tempdir().unwrap();
+            let letters = DeadLetters::new(dir.path(), 1500, discards);
+            let large = "x".repeat(800);
+            assert_eq!(letters.keep(letter("a/b", &large)).unwrap(), Kept::Kept);
+            assert_eq!(letters.keep(letter("a/b", &large)).unwrap(), expected);
+            // Another logstore has room of its own.
+            assert_eq!(letters.keep(letter("a/c", &large)).unwrap(), Kept::Kept);
+            // So is there when one was taken away.
+            let files = DeadLetters::files(dir.path(), Some(&"a/b".parse().unwrap())).unwrap();
+            fs::remove_file(&files[0]).unwrap();
+            assert_eq!(letters.keep(letter("a/b", &large)).unwrap(), Kept::Kept);
+        }
+    }
+}

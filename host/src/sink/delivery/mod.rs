@@ -1,0 +1,480 @@
+//! What all destinations on the network share: whose payload is next, retries, concurrency, splitting, dead letters.
+//!
+//! A [`Transport`] sends a payload once and says what became of it. Each destination has one task, which owns its
+//! queues: one for each logstore, taken from in turn, by projects first. What a server says of a logstore slows that
+//! logstore down; only what keeps every request from arriving slows down the destination.
+
+mod limit;
+mod queue;
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::dead_letters::{DeadLetters, Kept, Letter};
+use super::records::Layout;
+use super::{Buffer, Lost, Payload, Receipt, Sender};
+use crate::config::LogstoreName;
+use crate::metrics::{self, SinkAccounts};
+use limit::Backoff;
+use queue::Queues;
+
+/// Sends payloads to one destination.
+pub trait Transport: Send + Sync + 'static {
+    /// Sends a payload once, and says what became of it. `bytes` are what `layout` describes.
+    fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome>;
+}
+
+/// What became of a payload that was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The destination has all of it.
+    Delivered,
+    /// The destination has what is neither refused, each with a reason, nor to be sent again.
+    Partly {
+        /// By increasing index. Never to be sent again.
+        refused: Vec<(u32, String)>,
+        /// By increasing index. May pass later.
+        again: Vec<u32>,
+    },
+    /// It cannot be taken as it is, and never will be: the reason. Parts of it may.
+    Refused(String),
+    /// It may pass later.
+    Again(Again),
+}
+
+/// Why and when to try again.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Again {
+    /// In words without anything secret, and without what is in the logs.
+    pub why: String,
+    /// Not before so long.
+    pub after: Option<Duration>,
+    /// Whom it concerns.
+    pub scope: Scope,
+    /// Whether it is more than push-back: somebody has to set something right.
+    pub is_mistake: bool,
+}
+
+/// Whom a failure concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All that is sent to the destination.
+    Destination,
+    /// What the logstore sends.
+    Logstore,
+}
+
+impl Outcome {
+    /// Pushed back: the logstore sends less.
+    pub fn later(why: impl Into<String>, after: Option<Duration>) -> Self {
+        Outcome::Again(Again { why: why.into(), after, scope: Scope::Logstore, is_mistake: false })
+    }
+
+    /// Not reached.
+    pub fn unreachable(why: impl Into<String>) -> Self {
+        Outcome::Again(Again { why: why.into(), after: None, scope: Scope::Destination, is_mistake: false })
+    }
+
+    /// Cannot work before somebody sets something right: a wrong password, a missing index.
+    pub fn mistake(why: impl Into<String>) -> Self {
+        Outcome::Again(Again { why: why.into(), after: None, scope: Scope::Logstore, is_mistake: true })
+    }
+}
+
+/// How a destination is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Requests at once at most.
+    pub concurrency: usize,
+    /// The longest pause between two tries.
+    pub max_backoff: Duration,
+}
+
+/// Delivers payloads through a transport.
+pub struct Delivery {
+    name: String,
+    queue: Mutex<Option<mpsc::UnboundedSender<Payload>>>,
+    ended: Mutex<blocking::Receiver<()>>,
+    stop: Mutex<Option<tokio::sync::oneshot::Sender<Instant>>>,
+    _runtime: Arc<Runtime>,
+}
+
+/// The threads on which all destinations of an agent do their work.
+pub fn runtime() -> std::io::Result<Arc<Runtime>> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(Arc::new(builder.worker_threads(2).thread_name("net").enable_all().build()?))
+}
+
+impl Delivery {
+    /// Starts the task of the sink with that name.
+    pub fn start(
+        name: &str,
+        transport: impl Transport,
+        limits: Limits,
+        dead_letters: Arc<DeadLetters>,
+        accounts: Arc<SinkAccounts>,
+        runtime: Arc<Runtime>,
+    ) -> Self {
+        let (queue, payloads) = mpsc::unbounded_channel();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let (ends, ended) = blocking::channel();
+        let common = Arc::new(Common { sink: name.to_owned(), transport, dead_letters, accounts });
+        runtime.spawn(async move {
+            Task::new(common, limits).run(payloads, stopped).await;
+            drop(ends);
+        });
+        let (queue, ended, stop) = (Mutex::new(Some(queue)), Mutex::new(ended), Mutex::new(Some(stop)));
+        Delivery { name: name.to_owned(), queue, ended, stop, _runtime: runtime }
+    }
+}
+
+impl Sender for Delivery {
+    fn send(&self, payload: Payload) {
+        if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = queue.send(payload);
+        }
+    }
+
+    fn splits(&self) -> bool {
+        true
+    }
+
+    fn close(&self, within: Duration) {
+        if let Some(stop) = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = stop.send(Instant::now() + within);
+        }
+        *self.queue.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.recv_timeout(within + Duration::from_millis(500)) == Err(blocking::RecvTimeoutError::Timeout) {
+            tracing::warn!(sink = self.name, "does not end in time; what is on its way comes again");
+        }
+    }
+}
+
+/// What all requests of a destination need.
+struct Common<T> {
+    sink: String,
+    transport: T,
+    dead_letters: Arc<DeadLetters>,
+    accounts: Arc<SinkAccounts>,
+}
+
+/// Events that are sent together: a payload, or a part of one that was refused as a whole.
+struct Piece {
+    bytes: Bytes,
+    layout: Layout,
+    /// Which of the payload's events they are, if not all.
+    events: Option<Vec<u32>>,
+    whole: Arc<Whole>,
+}
+
+/// A payload, until nothing of it is on its way.
+struct Whole {
+    target: Arc<LogstoreName>,
+    left: Mutex<Left>,
+}
+
+struct Left {
+    events: usize,
+    lost: Vec<(u32, Lost)>,
+    receipt: Option<Receipt>,
+}
+
+impl Piece {
+    fn new(payload: Payload) -> Self {
+        let Payload { target, body, receipt } = payload;
+        let left = Left { events: body.layout.events, lost: Vec::new(), receipt: Some(receipt) };
+        let whole = Arc::new(Whole { target, left: Mutex::new(left) });
+        Piece { bytes: body.bytes.into(), layout: body.layout, events: None, whole }
+    }
+
+    /// Some of its events.
+    fn part(&self, events: &[u32], plain: &[u8]) -> Piece {
+        let body = self.layout.part(events.iter().map(|event| *event as usize), plain);
+        let events = Some(events.iter().map(|event| self.index(*event)).collect());
+        Piece { bytes: body.bytes.into(), layout: body.layout, events, whole: self.whole.clone() }
+    }
+
+    /// Which of the payload's events this one of the piece is.
+    fn index(&self, event: u32) -> u32 {
+        self.events.as_ref().map_or(event, |events| events[event as usize])
+    }
+}
+
+impl Whole {
+    /// So many events more have come to their end; these of them are lost. Reports when all have.
+    fn done(&self, events: usize, lost: impl IntoIterator<Item = (u32, Lost)>) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.lost.extend(lost);
+        left.events -= events;
+        if left.events == 0
+            && let Some(receipt) = left.receipt.take()
+        {
+            let mut lost = std::mem::take(&mut left.lost);
+            lost.sort_unstable_by_key(|(event, _)| *event);
+            receipt.done(Buffer::default(), lost);
+        }
+    }
+}
+
+/// What is next for a piece that was sent.
+enum Next {
+    /// It has come to its end.
+    Nothing,
+    /// These are sent in its place.
+    Pieces(Vec<Piece>),
+    /// It is sent again.
+    Again(Piece, Again),
+}
+
+/// A piece that was sent.
+struct Sent {
+    target: Arc<LogstoreName>,
+    at: Instant,
+    next: Next,
+    /// Whether the destination took something of it.
+    took: bool,
+}
+
+impl<T: Transport> Common<T> {
+    async fn send(self: Arc<Self>, piece: Piece, at: Instant) -> Sent {
+        let target = piece.whole.target.clone();
+        let outcome = self.transport.send(&target, piece.bytes.clone(), &piece.layout).await;
+        let accounts = &self.accounts;
+        metrics::add(&accounts.requests, 1);
+        metrics::add(&accounts.request_time, at.elapsed().as_nanos() as u64);
+        let took = matches!(outcome, Outcome::Delivered | Outcome::Partly { .. });
+        if !took {
+            metrics::add(&accounts.failures, 1);
+        }
+        let next = match outcome {
+            Outcome::Delivered => {
+                metrics::add(&accounts.delivered, piece.layout.events as u64);
+                metrics::add(&accounts.bytes_delivered, piece.bytes.len() as u64);
+                piece.whole.done(piece.layout.events, []);
+                Next::Nothing
+            }
+            Outcome::Again(again) => Next::Again(piece, again),
+            Outcome::Refused(why) if piece.layout.events <= 1 => self.bury(piece, vec![(0, why)], Vec::new()).await,
+            Outcome::Refused(_) => Self::halve(piece),
+            Outcome::Partly { refused, again } => {
+                let count = piece.layout.events as u32;
+                let sound = |event: &u32| *event < count;
+                if refused.iter().map(|(event, _)| event).chain(&again).all(sound) {
+                    metrics::add(&accounts.delivered, u64::from(count) - (refused.len() + again.len()) as u64);
+                    metrics::add(&accounts.bytes_delivered, piece.bytes.len() as u64);
+                    self.bury(piece, refused, again).await
+                } else {
+                    let why = "the answer names events that were not sent".to_owned();
+                    Next::Again(piece, Again { why, after: None, scope: Scope::Logstore, is_mistake: true })
+                }
+            }
+        };
+        Sent { target, at, next, took }
+    }
+
+    /// Two halves of a piece that was refused as a whole.
+    fn halve(piece: Piece) -> Next {
+        let plain = match piece.layout.plain(&piece.bytes) {
+            Ok(plain) => plain,
+            Err(error) => return Next::Again(piece, broken(&error)),
+        };
+        let events: Vec<u32> = (0..piece.layout.events as u32).collect();
+        let (first, second) = events.split_at(events.len() / 2);
+        Next::Pieces(vec![piece.part(first, &plain), piece.part(second, &plain)])
+    }
+
+    /// Keeps refused events as dead letters; others are sent again, and the rest is delivered.
+    async fn bury(self: &Arc<Self>, piece: Piece, refused: Vec<(u32, String)>, again: Vec<u32>) -> Next {
+        let plain = match piece.layout.plain(&piece.bytes) {
+            Ok(plain) => plain,
+            Err(error) => return Next::Again(piece, broken(&error)),
+        };
+        let mut lost = Vec::new();
+        for (at, (event, reason)) in refused.iter().enumerate() {
+            let body = piece.layout.part([*event as usize], &plain);
+            let bytes = match body.layout.plain(body.bytes.as_slice()) {
+                Ok(bytes) => bytes,
+                Err(error) => return Next::Again(piece, broken(&error)),
+            };
+            let letter = Letter::new(&self.sink, &piece.whole.target, reason, &bytes);
+            let dead_letters = self.dead_letters.clone();
+            let kept = tokio::task::spawn_blocking(move || dead_letters.keep(letter)).await;
+            let kept = kept.unwrap_or_else(|_| Err(std::io::Error::other("the task that writes it ended")));
+            match kept {
+                Ok(Kept::Kept) => {
+                    metrics::add(&self.accounts.dead_lettered, 1);
+                    lost.push((piece.index(*event), Lost::DeadLetter));
+                }
+                Ok(Kept::Discarded) => {
+                    metrics::add(&self.accounts.discarded, 1);
+                    lost.push((piece.index(*event), Lost::Discarded));
+                }
+                other => {
+                    let why = match other {
+                        Err(error) => format!("a dead letter cannot be kept: {error}"),
+                        _ => "dead letters are full".to_owned(),
+                    };
+                    // What was taken or kept so far is done; the rest is tried again.
+                    let mut rest: Vec<u32> = refused[at..].iter().map(|(event, _)| *event).chain(again).collect();
+                    rest.sort_unstable();
+                    piece.whole.done(piece.layout.events - rest.len(), lost);
+                    let rest = piece.part(&rest, &plain);
+                    return Next::Again(rest, Again { why, after: None, scope: Scope::Logstore, is_mistake: true });
+                }
+            }
+        }
+        piece.whole.done(piece.layout.events - again.len(), lost);
+        match again.is_empty() {
+            true => Next::Nothing,
+            false => {
+                let why = format!("{} of {} events were pushed back", again.len(), piece.layout.events);
+                let again = piece.part(&again, &plain);
+                Next::Again(again, Again { why, after: None, scope: Scope::Logstore, is_mistake: false })
+            }
+        }
+    }
+}
+
+fn broken(error: &std::io::Error) -> Again {
+    let why = format!("a payload that weir made cannot be read again: {error}");
+    Again { why, after: None, scope: Scope::Logstore, is_mistake: true }
+}
+
+/// A failure that goes on is told of this often.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// A server's wish to be left alone is granted for so long at most.
+const LONGEST_AFTER: Duration = Duration::from_secs(300);
+
+/// The task of one destination.
+struct Task<T> {
+    common: Arc<Common<T>>,
+    limits: Limits,
+    queues: Queues<Piece>,
+    /// How often in a row nothing arrived.
+    unreached: Backoff,
+    told: Option<Instant>,
+}
+
+impl<T: Transport> Task<T> {
+    fn new(common: Arc<Common<T>>, limits: Limits) -> Self {
+        Task { common, queues: Queues::new(limits.concurrency), limits, unreached: Backoff::default(), told: None }
+    }
+
+    async fn run(
+        mut self,
+        mut payloads: mpsc::UnboundedReceiver<Payload>,
+        mut stopped: tokio::sync::oneshot::Receiver<Instant>,
+    ) {
+        let mut under_way = FuturesUnordered::new();
+        let mut deadline: Option<Instant> = None;
+        let (mut is_open, mut is_stopping) = (true, false);
+        while is_open || !under_way.is_empty() || !self.queues.is_empty() {
+            let now = Instant::now();
+            while let Some(piece) = self.queues.next(now) {
+                under_way.push(self.common.clone().send(piece, now));
+            }
+            self.publish();
+            let until = self.queues.due().into_iter().chain(deadline).min();
+            let wait = tokio::time::sleep_until(until.unwrap_or(now + Duration::from_secs(3600)).into());
+            tokio::select! {
+                Some(sent) = under_way.next(), if !under_way.is_empty() => self.sent(sent),
+                payload = payloads.recv(), if is_open => match payload {
+                    Some(payload) => {
+                        let piece = Piece::new(payload);
+                        self.queues.push_back(&piece.whole.target.clone(), piece);
+                    }
+                    None => is_open = false,
+                },
+                at = &mut stopped, if !is_stopping => {
+                    is_stopping = true;
+                    deadline = at.ok();
+                }
+                () = wait => {
+                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        return;
+                    }
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let accounts = &self.common.accounts;
+        metrics::set(&accounts.waiting, self.queues.len() as u64);
+        metrics::set(&accounts.concurrency, self.queues.limit() as u64);
+    }
+
+    /// A request has come to its end.
+    fn sent(&mut self, sent: Sent) {
+        let Sent { target, at, next, took } = sent;
+        let now = Instant::now();
+        match next {
+            Next::Nothing | Next::Pieces(_) => {
+                let pieces = if let Next::Pieces(pieces) = next { pieces } else { Vec::new() };
+                // An answer came, whatever it was.
+                self.reached();
+                self.queues.finished(&target, at, took);
+                for piece in pieces.into_iter().rev() {
+                    self.queues.push_front(&target, piece);
+                }
+                if !took {
+                    self.queues.refused(&target, now, self.limits.max_backoff);
+                }
+            }
+            Next::Again(piece, again) => {
+                metrics::add(&self.common.accounts.retries, 1);
+                let after = again.after.map(|after| after.min(LONGEST_AFTER));
+                self.queues.push_front(&target, piece);
+                match again.scope {
+                    Scope::Destination => {
+                        let pause = self.unreached.fail(self.limits.max_backoff).max(after.unwrap_or_default());
+                        self.queues.finished_unreached(&target, now + pause);
+                    }
+                    Scope::Logstore => {
+                        self.reached();
+                        self.queues.pushed_back(&target, at, now, after, self.limits.max_backoff);
+                    }
+                }
+                self.tell(&target, &again, now);
+            }
+        }
+    }
+
+    fn reached(&mut self) {
+        if self.unreached.succeed() > 0 {
+            self.queues.reached();
+            if self.told.take().is_some() {
+                tracing::info!(sink = self.common.sink, "is reached again");
+            }
+        }
+    }
+
+    fn tell(&mut self, target: &LogstoreName, again: &Again, now: Instant) {
+        if self.told.is_some_and(|told| now - told < TELL_EVERY) {
+            return;
+        }
+        self.told = Some(now);
+        let sink = &self.common.sink;
+        match (again.scope, again.is_mistake) {
+            (Scope::Destination, _) => {
+                tracing::error!(sink, "not reached, trying again; nothing is lost: {}", again.why);
+            }
+            (Scope::Logstore, true) => {
+                tracing::error!(sink, logstore = %target, "does not take what is sent; nothing is lost: {}", again.why);
+            }
+            (Scope::Logstore, false) => {
+                tracing::warn!(sink, logstore = %target, "pushes back, trying again; nothing is lost: {}", again.why);
+            }
+        }
+    }
+}
+

@@ -1,0 +1,341 @@
+//! Whose payload is next: the projects in turn, and then the logstores of a project.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::limit::{Backoff, Limit};
+use crate::config::LogstoreName;
+
+/// Refusals in a row that cost nothing: a few bad events are nothing strange.
+const FREE_REFUSALS: u32 = 16;
+
+/// The longest pause between events that are all refused.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// The queues of all logstores of a destination.
+pub struct Queues<P> {
+    max: usize,
+    limit: Limit,
+    /// Nobody is next before.
+    closed_until: Option<Instant>,
+    under_way: usize,
+    waiting: usize,
+    logstores: HashMap<Arc<LogstoreName>, Queue<P>>,
+    /// Projects with logstores that may be next, in turn.
+    projects: VecDeque<String>,
+    ready: HashMap<String, VecDeque<Arc<LogstoreName>>>,
+    /// Logstores that wait for a time.
+    paused: BTreeMap<(Instant, Arc<LogstoreName>), ()>,
+}
+
+struct Queue<P> {
+    pieces: VecDeque<P>,
+    limit: Limit,
+    under_way: usize,
+    backoff: Backoff,
+    refusals: u32,
+    refused: Backoff,
+    until: Option<Instant>,
+    is_ready: bool,
+}
+
+impl<P> Queues<P> {
+    /// With so many requests at once at most.
+    pub fn new(max: usize) -> Self {
+        Queues {
+            max,
+            limit: Limit::new(max),
+            closed_until: None,
+            under_way: 0,
+            waiting: 0,
+            logstores: HashMap::new(),
+            projects: VecDeque::new(),
+            ready: HashMap::new(),
+            paused: BTreeMap::new(),
+        }
+    }
+
+    /// Whether nothing is waiting. What is under way may come back.
+    pub fn is_empty(&self) -> bool {
+        self.waiting == 0
+    }
+
+    /// How many are waiting.
+    pub fn len(&self) -> usize {
+        self.waiting
+    }
+
+    /// Requests that may be under way.
+    pub fn limit(&self) -> usize {
+        self.limit.get()
+    }
+
+    fn queue(&mut self, target: &Arc<LogstoreName>) -> &mut Queue<P> {
+        let max = self.max;
+        self.logstores.entry(target.clone()).or_insert_with(|| Queue {
+            pieces: VecDeque::new(),
+            limit: Limit::new(max),
+            under_way: 0,
+            backoff: Backoff::default(),
+            refusals: 0,
+            refused: Backoff::default(),
+            until: None,
+            is_ready: false,
+        })
+    }
+
+    /// Puts a piece behind all others of its logstore.
+    pub fn push_back(&mut self, target: &Arc<LogstoreName>, piece: P) {
+        self.queue(target).pieces.push_back(piece);
+        self.waiting += 1;
+        self.offer(target);
+    }
+
+    /// Puts a piece before all others of its logstore.
+    pub fn push_front(&mut self, target: &Arc<LogstoreName>, piece: P) {
+        self.queue(target).pieces.push_front(piece);
+        self.waiting += 1;
+        self.offer(target);
+    }
+
+    /// The logstore is ready, if nothing speaks against it.
+    fn offer(&mut self, target: &Arc<LogstoreName>) {
+        let queue = self.queue(target);
+        let may = !queue.pieces.is_empty() && queue.until.is_none() && queue.under_way < queue.limit.get();
+        if !may || queue.is_ready {
+            return;
+        }
+        queue.is_ready = true;
+        let ready = self.ready.entry(target.project.clone()).or_default();
+        if ready.is_empty() {
+            self.projects.push_back(target.project.clone());
+        }
+        ready.push_back(target.clone());
+    }
+
+    /// The next piece that may be sent now; it is under way then.
+    pub fn next(&mut self, now: Instant) -> Option<P> {
+        while let Some(entry) = self.paused.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((_, target), ()) = entry.remove_entry();
+            self.queue(&target).until = None;
+            self.offer(&target);
+        }
+        if self.closed_until.is_some_and(|until| until > now) || self.under_way >= self.limit.get() {
+            return None;
+        }
+        self.closed_until = None;
+        loop {
+            let project = self.projects.pop_front()?;
+            let Some(ready) = self.ready.get_mut(&project) else { continue };
+            let target = ready.pop_front();
+            if ready.is_empty() {
+                self.ready.remove(&project);
+            } else {
+                self.projects.push_back(project);
+            }
+            let Some(target) = target else { continue };
+            let queue = self.queue(&target);
+            queue.is_ready = false;
+            if queue.until.is_some() || queue.under_way >= queue.limit.get() {
+                continue;
+            }
+            let Some(piece) = queue.pieces.pop_front() else { continue };
+            queue.under_way += 1;
+            self.under_way += 1;
+            self.waiting -= 1;
+            self.offer(&target);
+            return Some(piece);
+        }
+    }
+
+    /// When something may be sent that may not now.
+    pub fn due(&self) -> Option<Instant> {
+        let paused = self.paused.first_key_value().map(|((until, _), ())| *until);
+        paused.into_iter().chain(self.closed_until.filter(|_| self.waiting > 0)).min()
+    }
+
+    /// A request was answered, and what it sent taken or not.
+    pub fn finished(&mut self, target: &Arc<LogstoreName>, _sent: Instant, took: bool) {
+        self.under_way -= 1;
+        self.limit.raise();
+        let queue = self.queue(target);
+        queue.under_way -= 1;
+        if took {
+            queue.limit.raise();
+            queue.backoff.succeed();
+            queue.refused.succeed();
+            queue.refusals = 0;
+        }
+        self.offer(target);
+        self.forget_idle(target);
+    }
+
+    /// What was sent was refused for good. If that goes on and on, somebody made a mistake, and the server is spared.
+    pub fn refused(&mut self, target: &Arc<LogstoreName>, now: Instant, longest: Duration) {
+        let queue = self.queue(target);
+        queue.refusals += 1;
+        if queue.refusals > FREE_REFUSALS {
+            let pause = queue.refused.fail(longest.min(REFUSAL_PAUSE));
+            self.pause(target, now + pause);
+        }
+    }
+
+    /// A request did not arrive: nothing is sent before that time, and then one.
+    pub fn finished_unreached(&mut self, target: &Arc<LogstoreName>, until: Instant) {
+        self.under_way -= 1;
+        self.queue(target).under_way -= 1;
+        self.limit.probe();
+        self.closed_until = Some(self.closed_until.map_or(until, |known| known.max(until)));
+        self.offer(target);
+    }
+
+    /// Something arrived, after nothing did.
+    pub fn reached(&mut self) {
+        self.closed_until = None;
+    }
+
+    /// A request that was sent then was pushed back.
+    pub fn pushed_back(
+        &mut self,
+        target: &Arc<LogstoreName>,
+        sent: Instant,
+        now: Instant,
+        after: Option<Duration>,
+        longest: Duration,
+    ) {
+        self.under_way -= 1;
+        let queue = self.queue(target);
+        queue.under_way -= 1;
+        queue.limit.lower(sent, now);
+        let pause = queue.backoff.fail(longest).max(after.unwrap_or_default());
+        self.pause(target, now + pause);
+    }
+
+    fn pause(&mut self, target: &Arc<LogstoreName>, until: Instant) {
+        let queue = self.queue(target);
+        // Of several that were under way together, the one that is told to wait longest counts.
+        let until = queue.until.map_or(until, |known| known.max(until));
+        if let Some(known) = queue.until.replace(until) {
+            self.paused.remove(&(known, target.clone()));
+        }
+        self.paused.insert((until, target.clone()), ());
+    }
+
+    /// Keeps nothing of a logstore that has nothing to send, unless it has learnt something.
+    fn forget_idle(&mut self, target: &Arc<LogstoreName>) {
+        let is_idle = |queue: &Queue<P>| {
+            let is_plain = queue.until.is_none() && queue.refusals == 0 && queue.backoff.failures() == 0;
+            queue.pieces.is_empty() && queue.under_way == 0 && !queue.is_ready && is_plain
+        };
+        // Its limit is found again fast.
+        if self.logstores.len() > 4 * self.max && self.logstores.get(target).is_some_and(is_idle) {
+            self.logstores.remove(target);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Arc<LogstoreName> {
+        Arc::new(text.parse().unwrap())
+    }
+
+    /// Sends and finishes one piece after the other.
+    fn drain(queues: &mut Queues<&'static str>, targets: &[&Arc<LogstoreName>], now: Instant) -> Vec<&'static str> {
+        let mut order = Vec::new();
+        while let Some(piece) = queues.next(now) {
+            order.push(piece);
+            let target = targets.iter().find(|target| piece.starts_with(&target.logstore)).unwrap();
+            queues.finished(target, now, true);
+        }
+        order
+    }
+
+    #[test]
+    fn projects_come_in_turn_and_then_their_logstores() {
+        let (a, b, c) = (name("p/a"), name("p/b"), name("q/c"));
+        let mut queues = Queues::new(8);
+        for piece in ["a1", "a2", "a3"] {
+            queues.push_back(&a, piece);
+        }
+        for piece in ["b1", "b2"] {
+            queues.push_back(&b, piece);
+        }
+        for piece in ["c1", "c2", "c3"] {
+            queues.push_back(&c, piece);
+        }
+        let order = drain(&mut queues, &[&a, &b, &c], Instant::now());
+        assert_eq!(order, ["a1", "c1", "b1", "c2", "a2", "c3", "b2", "a3"]);
+        assert!(queues.is_empty());
+    }
+
+    #[test]
+    fn one_that_is_pushed_back_waits_and_others_do_not() {
+        let (a, b) = (name("p/a"), name("p/b"));
+        let start = Instant::now();
+        let mut queues = Queues::new(8);
+        queues.push_back(&a, "a1");
+        assert_eq!(queues.next(start), Some("a1"));
+        let second = Duration::from_secs(1);
+        queues.push_front(&a, "a1");
+        queues.pushed_back(&a, start, start, Some(5 * second), 30 * second);
+        queues.push_back(&a, "a2");
+        queues.push_back(&b, "b1");
+        assert_eq!(drain(&mut queues, &[&a, &b], start), ["b1"]);
+        assert_eq!(queues.due(), Some(start + 5 * second));
+        assert_eq!(queues.next(start + 4 * second), None);
+        // One at a time now, and the first first.
+        assert_eq!(queues.next(start + 5 * second), Some("a1"));
+        assert_eq!(queues.next(start + 5 * second), None);
+        queues.finished(&a, start + 5 * second, true);
+        assert_eq!(queues.next(start + 5 * second), Some("a2"));
+    }
+
+    #[test]
+    fn while_nothing_arrives_one_tries() {
+        let (a, b) = (name("p/a"), name("q/b"));
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut queues = Queues::new(8);
+        for piece in ["a1", "a2", "a3"] {
+            queues.push_back(&a, piece);
+        }
+        queues.push_back(&b, "b1");
+        let sent = [queues.next(start), queues.next(start)];
+        assert_eq!(sent, [Some("a1"), Some("b1")]);
+        assert_eq!(queues.next(start), None, "a limit of two to begin with");
+        for (target, piece) in [(&a, "a1"), (&b, "b1")] {
+            queues.push_front(target, piece);
+            queues.finished_unreached(target, start + second);
+        }
+        assert_eq!(queues.next(start), None);
+        assert_eq!(queues.due(), Some(start + second));
+        let tried = queues.next(start + second);
+        assert!(tried.is_some());
+        assert_eq!(queues.next(start + second), None);
+    }
+
+    #[test]
+    fn refusals_without_end_slow_down() {
+        let a = name("p/a");
+        let start = Instant::now();
+        let mut queues = Queues::new(8);
+        for _ in 0..FREE_REFUSALS {
+            queues.push_back(&a, "a");
+            assert!(queues.next(start).is_some());
+            queues.finished(&a, start, false);
+            queues.refused(&a, start, Duration::from_secs(30));
+            assert_eq!(queues.due(), None);
+        }
+        queues.push_back(&a, "a");
+        assert!(queues.next(start).is_some());
+        queues.finished(&a, start, false);
+        queues.refused(&a, start, Duration::from_secs(30));
+        queues.push_back(&a, "a");
+        assert_eq!(queues.next(start), None);
+        assert!(queues.due().is_some_and(|due| due <= start + REFUSAL_PAUSE));
+    }
+}

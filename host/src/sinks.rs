@@ -1,0 +1,149 @@
+//! The sinks of a configuration, put to work: which sender each has, and how its lanes write.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+
+use crate::config::{self, Config, Logstore, Sink};
+use crate::metrics::SinkAccounts;
+use crate::sink::blackhole::{Blackhole, Nothing};
+use crate::sink::compress::Compression;
+use crate::sink::dead_letters::DeadLetters;
+use crate::sink::delivery::{self, Delivery, Limits, Transport};
+use crate::sink::file::Files;
+use crate::sink::http::{self, HttpTransport};
+use crate::sink::ndjson::Ndjson;
+use crate::sink::outlet::{Batching, OutletParts};
+use crate::sink::stdout::Stdout;
+use crate::sink::{Encode, Sender};
+
+/// Payloads of a logstore that may be on their way over a network.
+const IN_FLIGHT: usize = 8;
+
+/// The sinks of an agent, by name.
+pub struct Sinks {
+    sinks: BTreeMap<String, (Sink, Arc<dyn Sender>)>,
+    accounts: BTreeMap<String, Arc<SinkAccounts>>,
+}
+
+impl Sinks {
+    /// Starts those sinks of the configuration that are used.
+    pub fn start(config: &Config, is_used: impl Fn(&str) -> bool) -> Result<Sinks> {
+        let mut starter = Starter { config, common: None, accounts: BTreeMap::new() };
+        let mut sinks = BTreeMap::new();
+        for (name, sink) in config.sinks.iter().filter(|(name, _)| is_used(name)) {
+            sinks.insert(name.clone(), (sink.clone(), starter.start(name, sink)?));
+        }
+        Ok(Sinks { sinks, accounts: starter.accounts })
+    }
+
+    /// What each sink on the network counts.
+    pub fn accounts(&self) -> &BTreeMap<String, Arc<SinkAccounts>> {
+        &self.accounts
+    }
+
+    /// A logstore's ways to its sinks.
+    pub fn outlets(&self, logstore: &Logstore) -> Vec<OutletParts> {
+        let target = Arc::new(logstore.name.clone());
+        let outlet = |name: &String| {
+            let (sink, sender) = &self.sinks[name];
+            OutletParts {
+                encoder: encoder(sink, logstore),
+                compression: compression(sink),
+                batching: batching(sink),
+                sender: sender.clone(),
+                target: target.clone(),
+            }
+        };
+        logstore.sinks.iter().map(outlet).collect()
+    }
+
+    /// Whether it is so for one of them.
+    pub fn any(&self, is_so: impl Fn(&dyn Sender) -> bool) -> bool {
+        self.sinks.values().any(|(_, sender)| is_so(&**sender))
+    }
+
+    /// Ends all, each with what is left of the time.
+    pub fn close(&self, deadline: Instant) {
+        for (_, sender) in self.sinks.values() {
+            sender.close(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+}
+
+/// What sinks on the network share.
+#[derive(Clone)]
+struct Common {
+    runtime: Arc<tokio::runtime::Runtime>,
+    dead_letters: Arc<DeadLetters>,
+}
+
+struct Starter<'c> {
+    config: &'c Config,
+    common: Option<Common>,
+    accounts: BTreeMap<String, Arc<SinkAccounts>>,
+}
+
+impl Starter<'_> {
+    fn start(&mut self, name: &str, sink: &Sink) -> Result<Arc<dyn Sender>> {
+        Ok(match sink {
+            Sink::Stdout => Arc::new(Stdout::new(name)),
+            Sink::File { path } => Arc::new(Files::new(name, path.clone())),
+            Sink::Blackhole => Arc::new(Blackhole),
+            Sink::Http(http) => self.deliver(name, &http.network, HttpTransport::new(http))?,
+        })
+    }
+
+    fn deliver(
+        &mut self,
+        name: &str,
+        network: &config::sinks::Network,
+        transport: impl Transport,
+    ) -> Result<Arc<dyn Sender>> {
+        let Common { runtime, dead_letters } = match &self.common {
+            Some(common) => common.clone(),
+            None => {
+                let runtime = delivery::runtime().context("starting the threads of the network")?;
+                let dead_letters = Arc::new(dead_letters(self.config));
+                self.common.insert(Common { runtime, dead_letters }).clone()
+            }
+        };
+        let limits = Limits { concurrency: network.concurrency, max_backoff: network.max_backoff };
+        let accounts = self.accounts.entry(name.to_owned()).or_default().clone();
+        Ok(Arc::new(Delivery::start(name, transport, limits, dead_letters, accounts, runtime)))
+    }
+}
+
+/// Where an agent of this configuration keeps its dead letters.
+pub fn dead_letters(config: &Config) -> DeadLetters {
+    let config::DeadLetters { max_size, when_full } = config.dead_letters;
+    let discards = when_full == config::WhenFull::Discard;
+    DeadLetters::new(config.data_dir.join("dead_letters"), max_size, discards)
+}
+
+fn encoder(sink: &Sink, _logstore: &Logstore) -> Box<dyn Encode> {
+    match sink {
+        Sink::Stdout | Sink::File { .. } => Box::<Ndjson>::default(),
+        Sink::Blackhole => Box::new(Nothing),
+        Sink::Http(http) => http::encoder(http),
+    }
+}
+
+fn compression(sink: &Sink) -> Compression {
+    match sink {
+        Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Compression::None,
+        Sink::Http(http) => http.compression,
+    }
+}
+
+fn batching(sink: &Sink) -> Batching {
+    match sink.network() {
+        None => Batching::LOCAL,
+        Some(network) => {
+            let config::sinks::Batching { max_bytes, max_events, max_age } = network.batching;
+            Batching { max_bytes, max_events, max_age, in_flight: IN_FLIGHT }
+        }
+    }
+}
