@@ -39,12 +39,14 @@ class Refused(Exception):
 class Response:
     """What to answer, once the events are stored."""
 
-    def __init__(self, status=200, body=b"", headers=None, events=(), mistake=None):
+    def __init__(self, status=200, body=b"", headers=None, events=(), mistake=None, stored=0):
         self.status = status
         self.body = body if isinstance(body, bytes) else body.encode()
         self.headers = headers or {}
         self.events = events
         self.mistake = mistake
+        # So many are stored already.
+        self.stored = stored
 
 
 class Request:
@@ -260,9 +262,9 @@ class Server:
                 if self.args.max_body is not None and len(request.wire) > self.args.max_body:
                     raise Refused(413, "too large\n")
                 response = self.answer(request)
-                events = len(response.events)
-                if events:
+                if response.events:
                     self.files.store(response.events)
+                events = len(response.events) + response.stored
             except Refused as refused:
                 response = refused
             except Exception as error:
