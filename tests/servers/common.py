@@ -211,6 +211,7 @@ class Server:
         parser.add_argument("--client-ca", metavar="CA", help="clients need a certificate of this authority")
         parser.add_argument("--poison", metavar="TEXT", help="an event with this text is refused")
         parser.add_argument("--fail", action="append", default=[], metavar="CODE:COUNT", help="answer so many so")
+        parser.add_argument("--retry-after", metavar="SECONDS", help="with each of them")
         parser.add_argument("--delay", type=float, default=0, metavar="SECONDS", help="before each answer")
         parser.add_argument("--max-body", type=int, metavar="BYTES", help="413 for more, as sent")
         parser.add_argument("--tied", action="store_true", help="end with standard input")
@@ -258,7 +259,10 @@ class Server:
             try:
                 code = self.next_failure()
                 if code is not None:
-                    raise self.failure(code)
+                    refused = self.failure(code)
+                    if self.args.retry_after is not None:
+                        refused.headers["Retry-After"] = self.args.retry_after
+                    raise refused
                 if self.args.max_body is not None and len(request.wire) > self.args.max_body:
                     raise Refused(413, "too large\n")
                 response = self.answer(request)
