@@ -551,7 +551,7 @@ pub fn plugins() -> &'static Path {
 }
 
 /// Where commands without a `data_dir` keep what they compile: `target/tmp`.
-fn cache_home() -> &'static Path {
+pub fn cache_home() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 

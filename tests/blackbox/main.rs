@@ -10,7 +10,7 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`shares`] of CPU time.
+//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there.
 
 mod bombs;
 mod checkpoints;
@@ -30,6 +30,8 @@ mod kills;
 mod logrotate;
 mod multiline;
 mod order;
+mod proxy;
 mod refused;
 mod restart;
+mod servers;
 mod shares;
