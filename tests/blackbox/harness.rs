@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tempfile::TempDir;
 use weir::checkpoint::Checkpoint;
+use weir::sink::dead_letters::{self, DeadLetters};
 
 /// Nothing here takes nearly as long on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -108,6 +109,19 @@ impl Site {
         self.write("weir.yaml", text);
     }
 
+    /// Writes `weir.yaml` with these logstores and these sinks, each as the YAML below its key.
+    pub fn config_with(&self, logstores: &str, sinks: &str) {
+        let plugins = format!("plugin_dirs: [{:?}, plugins]", plugins());
+        self.write("weir.yaml", format!("data_dir: data\n{plugins}\nlogstores:\n{logstores}\nsinks:\n{sinks}\n"));
+    }
+
+    /// The dead letters of a logstore: the reason, and what was sent.
+    pub fn dead_letters(&self, logstore: &str) -> Vec<(String, Vec<u8>)> {
+        let files = DeadLetters::files(&self.path("data/dead_letters"), Some(&logstore.parse().unwrap())).unwrap();
+        let letters = files.iter().map(|path| dead_letters::read(path).unwrap());
+        letters.map(|letter| (letter.head.reason, letter.body)).collect()
+    }
+
     /// A command of weir in this directory, with no settings from outside.
     pub fn weir<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(binary());
@@ -176,7 +190,7 @@ impl Site {
     fn ran(&self, done: Done) -> Ran {
         // It is made at the start and written at the end.
         let summary = fs::read(self.path("summary.json")).ok().filter(|json| !json.is_empty());
-        let Books { logstores, projects } =
+        let Books { logstores, projects, sinks } =
             summary.map(|json| serde_json::from_slice(&json).unwrap()).unwrap_or_default();
         let plugins: BTreeMap<_, _> =
             logstores.iter().map(|(name, logstore)| (name.clone(), logstore.plugins.clone())).collect();
@@ -192,7 +206,7 @@ impl Site {
             let most = plugins[name].len() as u64 * (kept_raw + faulted + in_flight);
             assert!(suspended <= most, "the accounts of {name}: {accounts:?}");
         }
-        Ran { done, summary, plugins, projects }
+        Ran { done, summary, plugins, projects, sinks }
     }
 
     /// What the sink `out` has of a logstore, as bytes; none if there is no file.
@@ -272,6 +286,7 @@ pub type Accounts = BTreeMap<String, u64>;
 struct Books {
     logstores: BTreeMap<String, LogstoreBooks>,
     projects: BTreeMap<String, Accounts>,
+    sinks: BTreeMap<String, Accounts>,
 }
 
 #[derive(Deserialize)]
@@ -324,6 +339,8 @@ pub struct Ran {
     /// Of each logstore, in the order of its chain.
     pub plugins: BTreeMap<String, Vec<Plugin>>,
     pub projects: BTreeMap<String, Accounts>,
+    /// Of those on the network.
+    pub sinks: BTreeMap<String, Accounts>,
 }
 
 impl std::ops::Deref for Ran {
@@ -415,6 +432,13 @@ impl Agent<'_> {
     pub fn kill(mut self) {
         self.signal(Signal::KILL);
         self.wait_for_end();
+    }
+
+    /// Memory of the process that is in RAM, in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// Sends a signal.

@@ -10,7 +10,8 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there.
+//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way
+//! there · [`faults`] what breaks, and each destination.
 
 mod bombs;
 mod checkpoints;
@@ -21,6 +22,7 @@ mod cost;
 mod crowd;
 mod disk;
 mod evil;
+mod faults;
 mod follow;
 mod formats;
 mod golden;
