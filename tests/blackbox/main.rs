@@ -11,7 +11,8 @@
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way
-//! there · [`faults`] what breaks, and each destination.
+//! there · [`faults`] what breaks, and each destination ·
+//! [`delivery`] all else about sinks on the network.
 
 mod bombs;
 mod checkpoints;
@@ -20,6 +21,7 @@ mod confine;
 mod containers;
 mod cost;
 mod crowd;
+mod delivery;
 mod disk;
 mod evil;
 mod faults;

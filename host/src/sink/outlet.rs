@@ -196,3 +196,122 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::ndjson::Ndjson;
+    use super::*;
+    use crate::event::testing::raw;
+
+    /// Keeps payloads until it is told to deliver them.
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Payload>>);
+
+    impl Sender for Kept {
+        fn send(&self, payload: Payload) {
+            self.0.lock().unwrap().push(payload);
+        }
+
+        fn close(&self, _: Duration) {}
+    }
+
+    struct Scene {
+        outlet: Outlet,
+        kept: Arc<Kept>,
+        returns: Arc<Returns>,
+    }
+
+    impl Scene {
+        fn new(max_bytes: usize, max_events: usize, max_age: u64) -> Self {
+            let kept = Arc::<Kept>::default();
+            let returns = Returns::new(Box::new(|| {}));
+            let batching = Batching { max_bytes, max_events, max_age: Duration::from_secs(max_age), in_flight: 3 };
+            let parts = OutletParts {
+                encoder: Box::<Ndjson>::default(),
+                compression: Compression::None,
+                batching,
+                sender: kept.clone(),
+                target: Arc::new("a/b".parse().unwrap()),
+            };
+            Scene { outlet: Outlet::new(parts, returns.clone(), 0), kept, returns }
+        }
+
+        /// The payloads that were sent and not delivered, as the letters of their events.
+        fn sent(&self) -> Vec<String> {
+            let letters = |payload: &Payload| {
+                let text = String::from_utf8(payload.body.bytes.as_slice().to_vec()).unwrap();
+                text.lines().map(|line| line["{\"content\":\"".len()..].trim_end_matches("\"}").to_owned()).collect()
+            };
+            self.kept.0.lock().unwrap().iter().map(letters).collect()
+        }
+
+        /// Delivers the payload at that place.
+        fn deliver(&mut self, index: usize, lost: Vec<(u32, Lost)>) -> Back {
+            let payload = self.kept.0.lock().unwrap().remove(index);
+            payload.receipt.done(payload.body.bytes, lost);
+            let mut returned = Vec::new();
+            self.returns.take(&mut returned);
+            self.outlet.returned(returned.remove(0))
+        }
+    }
+
+    #[test]
+    fn payloads_are_closed_by_count_bytes_and_age() {
+        let start = Instant::now();
+        let mut scene = Scene::new(1 << 20, 4, 5);
+        let batch = raw(&["a", "b", "c", "d", "e", "f"], 0);
+        assert_eq!(scene.outlet.take(&batch, 0, start), 6);
+        assert_eq!(scene.sent(), ["abcd"]);
+        let due = start + Duration::from_secs(5);
+        assert_eq!(scene.outlet.tick(start + Duration::from_secs(4), false), Some(due));
+        assert_eq!(scene.outlet.tick(due, false), None);
+        assert_eq!(scene.sent(), ["abcd", "ef"]);
+        // Nothing is open, so nothing is due.
+        assert_eq!(scene.outlet.tick(due, true), None);
+        assert_eq!(scene.sent().len(), 2);
+
+        // An event has 16 bytes: the third reaches 40.
+        let mut scene = Scene::new(40, 100, 5);
+        assert_eq!(scene.outlet.take(&batch, 0, start), 6);
+        assert_eq!(scene.sent(), ["abc", "def"]);
+
+        let mut scene = Scene::new(1 << 20, 100, 0);
+        assert_eq!(scene.outlet.take(&batch, 0, start), 6);
+        assert_eq!(scene.sent(), ["abcdef"]);
+    }
+
+    #[test]
+    fn no_more_is_taken_than_may_be_on_the_way() {
+        let start = Instant::now();
+        let mut scene = Scene::new(1 << 20, 2, 5);
+        let batch = raw(&["a", "b", "c", "d", "e", "f", "g", "h", "i"], 0);
+        assert_eq!(scene.outlet.take(&batch, 0, start), 6);
+        assert!(scene.outlet.is_full());
+        assert_eq!(scene.outlet.take(&batch, 6, start), 6);
+        scene.deliver(1, Vec::new());
+        assert_eq!(scene.outlet.take(&batch, 6, start), 8);
+        assert_eq!(scene.sent(), ["ab", "ef", "gh"]);
+    }
+
+    #[test]
+    fn events_settle_in_their_order_whatever_order_payloads_return_in() {
+        let mut scene = Scene::new(1 << 20, 2, 5);
+        let batch = raw(&["a", "b", "c", "d", "e", "f", "g"], 0);
+        assert_eq!(scene.outlet.take(&batch, 0, Instant::now()), 6);
+        assert_eq!(scene.outlet.settled(), 0);
+        assert_eq!(scene.deliver(2, Vec::new()).lost, []);
+        assert_eq!(scene.outlet.settled(), 0);
+        assert_eq!(scene.deliver(0, Vec::new()).bytes, 32);
+        assert_eq!(scene.outlet.settled(), 2);
+        // Of the second payload the second event is the fourth of all.
+        assert_eq!(scene.deliver(0, vec![(1, Lost::DeadLetter)]).lost, [(3, Lost::DeadLetter)]);
+        assert_eq!(scene.outlet.settled(), 6);
+        assert!(scene.outlet.is_empty());
+        // What is open holds back what comes after it.
+        assert_eq!(scene.outlet.take(&batch, 6, Instant::now()), 7);
+        assert_eq!(scene.outlet.settled(), 6);
+        assert!(!scene.outlet.is_empty());
+    }
+}
