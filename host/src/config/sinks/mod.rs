@@ -132,3 +132,134 @@ fn bad_template(node: &Node, error: &BadTemplate, fields: &mut Fields) {
     let message = if is_unknown && node.is_substituted() { "unknown placeholder".into() } else { error.to_string() };
     fields.error_with(node, message, is_unknown.then(|| "placeholders are {project} and {logstore}".into()));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::parse;
+    use super::*;
+
+    /// A configuration whose only sink, `s`, has these keys, from line 5 on.
+    fn parse_sink(keys: &str) -> Result<Sink, String> {
+        let keys: String = keys.lines().map(|line| format!("    {line}\n")).collect();
+        let text = format!("data_dir: /d\nlogstores:\n- {{ name: a/b, files: {{ root: /x }}, sink: s }}\nsinks:\n  s:\n{keys}");
+        let env = |name: &str| (name == "SECRET").then(|| "hush".to_owned());
+        match parse(&text, "/etc/weir.yaml", &env) {
+            Ok(mut loaded) => Ok(loaded.config.sinks.remove("s").unwrap()),
+            Err(errors) => Err(errors.to_string().replace("/etc/weir.yaml:", "")),
+        }
+    }
+
+    #[test]
+    fn an_http_sink_has_defaults() {
+        let Sink::Http(http) = parse_sink("type: http\nurl: https://h/{project}").unwrap() else { panic!() };
+        assert_eq!(http.url.render(&"a/b".parse().unwrap()), "https://h/a");
+        assert_eq!((http.method, http.encoding, http.compression), ("POST", Encoding::Ndjson, Compression::None));
+        assert_eq!((http.auth.clone(), http.network.tls.clone(), http.network.proxy.clone()), (Auth::None, Tls::default(), None));
+        let second = Duration::from_secs(1);
+        assert_eq!(http.network.batching, Batching { max_bytes: 1 << 20, max_events: 10_000, max_age: second });
+        assert_eq!((http.network.timeout, http.network.concurrency, http.network.max_backoff), (30 * second, 16, 30 * second));
+    }
+
+    #[test]
+    fn secrets_are_read_from_values_and_files_and_not_shown() {
+        let sink = parse_sink("type: http\nurl: http://h\nauth: { user: u, password: \"${SECRET}\" }").unwrap();
+        let Sink::Http(http) = &sink else { panic!() };
+        assert_eq!(http.auth, Auth::Basic("u".into(), Secret::Value("hush".into())));
+        assert!(!format!("{sink:?}").contains("hush"));
+        let sink = parse_sink("type: http\nurl: http://h\nauth: { token_file: t/token }\nproxy: \"http://u:${SECRET}@p\"").unwrap();
+        assert!(!format!("{sink:?}").contains("hush"));
+        assert_eq!(sink.secret_files(), [&PathBuf::from("/etc/t/token")]);
+    }
+
+    #[test]
+    fn ports_are_known_if_the_address_says_them() {
+        for (url, port) in [
+            ("http://h", Some(80)),
+            ("https://h/x?y=1:2", Some(443)),
+            ("http://h:8080", Some(8080)),
+            ("https://[::1]/", Some(443)),
+            ("https://[::1]:9/", Some(9)),
+            ("http://h:port/", None),
+        ] {
+            let sink = parse_sink(&format!("type: http\nurl: \"{url}\"")).unwrap();
+            assert_eq!(sink.ports(&"a/b".parse().unwrap()), port.map(|port| vec![port]), "{url}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_where_it_is() {
+        for (keys, expected) in [
+            ("url: http://h", "5:3: sinks.s.type: is required"),
+            ("type: https", "6:5: sinks.s.type: unknown word \"https\"\n  hint: did you mean `http`?"),
+            ("type: http", "5:3: sinks.s.url: is required"),
+            ("type: stdout\nurl: http://h", "7:5: sinks.s.url: unknown key\n  hint: known keys: type"),
+            ("type: http\nurl: h:80", "7:5: sinks.s.url: must begin with http:// or https://"),
+            ("type: http\nurl: http://u:p@h", "7:5: sinks.s.url: must not have a user in it: use `auth`"),
+            ("type: http\nurl: http:///x", "7:5: sinks.s.url: has no host"),
+            (
+                "type: http\nurl: http://h/{tenant}",
+                "7:5: sinks.s.url: unknown placeholder `{tenant}`\n  hint: placeholders are {project} and {logstore}",
+            ),
+            (
+                "type: http\nurl: http://h\ncompression: lz4",
+                "8:5: sinks.s.compression: unknown word \"lz4\"\n  hint: it is one of none, gzip, zstd",
+            ),
+            (
+                "type: http\nurl: http://h\ncompression_level: 3",
+                "8:5: sinks.s.compression_level: this compression has no levels",
+            ),
+            (
+                "type: http\nurl: http://h\ncompression: gzip\ncompression_level: 10",
+                "9:5: sinks.s.compression_level: must be an integer from 1 to 9, not 10",
+            ),
+            (
+                "type: http\nurl: http://h\ntls: { cert: c.pem }",
+                "8:12: sinks.s.tls.cert: `cert` and `key` need each other",
+            ),
+            (
+                "type: http\nurl: http://h\nauth: { user: u }",
+                "8:5: sinks.s.auth.password: is required",
+            ),
+            (
+                "type: http\nurl: http://h\nauth: { user: u, password: a, password_file: b }",
+                "8:35: sinks.s.auth.password_file: give either `password` or `password_file`",
+            ),
+            (
+                "type: http\nurl: http://h\nheaders: { Content-Type: x }",
+                "8:16: sinks.s.headers.Content-Type: is set by weir itself",
+            ),
+            (
+                "type: http\nurl: http://h\nheaders: { \"a b\": x }",
+                "8:16: sinks.s.headers.\"a b\": is no name of a header",
+            ),
+            (
+                "type: http\nurl: http://h\nbatch: { max_age: 10m }",
+                "8:14: sinks.s.batch.max_age: must be a duration from 0ms to 5m, not \"10m\"",
+            ),
+        ] {
+            let shown = parse_sink(keys).expect_err(keys);
+            assert_eq!(shown, format!("{expected}\n1 error in /etc/weir.yaml"), "{keys}");
+        }
+    }
+
+    #[test]
+    fn several_sinks_are_a_list_of_names() {
+        let parse = |sinks: &str| {
+            let text = format!("logstores:\n- {{ name: a/b, files: {{ root: /x }}, {sinks} }}\nsinks: {{ s: {{ type: stdout }}, t: {{ type: blackhole }} }}\n");
+            parse(&text, "/w.yaml", &|_| None).map(|loaded| loaded.config.logstores[0].sinks.clone()).map_err(|e| e.to_string())
+        };
+        assert_eq!(parse("sinks: [t, s]").unwrap(), ["t", "s"]);
+        assert_eq!(parse("sink: s").unwrap(), ["s"]);
+        for (sinks, expected) in [
+            ("sinks: [s, s]", "logstores[0].sinks[1]: is in the list already"),
+            ("sinks: []", "logstores[0].sinks: must have at least one sink"),
+            ("sinks: [s], sink: t", "logstores[0].sink: give either `sink` or `sinks`"),
+            ("sinks: [u]", "logstores[0].sinks[0]: there is no sink \"u\""),
+        ] {
+            let shown = parse(sinks).unwrap_err();
+            assert!(shown.contains(expected), "{sinks}: {shown}");
+        }
+    }
+}
