@@ -13,6 +13,9 @@ const FREE_REFUSALS: u32 = 16;
 /// The longest pause between events that are all refused.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 
+/// A request that took so long and came to nothing takes a place from others: its logstore has one then.
+const HOGS: Duration = Duration::from_secs(2);
+
 /// The queues of all logstores of a destination.
 pub struct Queues<P> {
     max: usize,
@@ -22,6 +25,8 @@ pub struct Queues<P> {
     under_way: usize,
     waiting: usize,
     logstores: HashMap<Arc<LogstoreName>, Queue<P>>,
+    /// Requests of each project that are under way.
+    by_project: HashMap<String, usize>,
     /// Projects with logstores that may be next, in turn.
     projects: VecDeque<String>,
     ready: HashMap<String, VecDeque<Arc<LogstoreName>>>,
@@ -50,6 +55,7 @@ impl<P> Queues<P> {
             under_way: 0,
             waiting: 0,
             logstores: HashMap::new(),
+            by_project: HashMap::new(),
             projects: VecDeque::new(),
             ready: HashMap::new(),
             paused: BTreeMap::new(),
@@ -73,6 +79,9 @@ impl<P> Queues<P> {
 
     fn queue(&mut self, target: &Arc<LogstoreName>) -> &mut Queue<P> {
         let max = self.max;
+        if !self.by_project.contains_key(&target.project) {
+            self.by_project.insert(target.project.clone(), 0);
+        }
         self.logstores.entry(target.clone()).or_insert_with(|| Queue {
             pieces: VecDeque::new(),
             limit: Limit::new(max),
@@ -125,8 +134,15 @@ impl<P> Queues<P> {
             return None;
         }
         self.closed_until = None;
-        loop {
+        let most = self.most_of_a_project();
+        let mut passed_over = 0;
+        while passed_over < self.projects.len() {
             let project = self.projects.pop_front()?;
+            if self.by_project.get(&project).is_some_and(|under_way| *under_way >= most) {
+                self.projects.push_back(project);
+                passed_over += 1;
+                continue;
+            }
             let Some(ready) = self.ready.get_mut(&project) else { continue };
             let target = ready.pop_front();
             if ready.is_empty() {
@@ -144,9 +160,28 @@ impl<P> Queues<P> {
             queue.under_way += 1;
             self.under_way += 1;
             self.waiting -= 1;
+            *self.by_project.entry(target.project.clone()).or_default() += 1;
             self.offer(&target);
             return Some(piece);
         }
+        None
+    }
+
+    /// Requests of one project that may be under way: a place is left for others, whose requests may be fast.
+    fn most_of_a_project(&self) -> usize {
+        let limit = self.limit.get();
+        if self.by_project.len() > 1 { limit - (limit / 4).max(1).min(limit - 1) } else { limit }
+    }
+
+    /// A request of the logstore has come to its end.
+    fn end(&mut self, target: &Arc<LogstoreName>) -> &mut Queue<P> {
+        self.under_way -= 1;
+        if let Some(under_way) = self.by_project.get_mut(&target.project) {
+            *under_way -= 1;
+        }
+        let queue = self.queue(target);
+        queue.under_way -= 1;
+        queue
     }
 
     /// When something may be sent that may not now.
@@ -157,10 +192,8 @@ impl<P> Queues<P> {
 
     /// A request was answered, and what it sent taken or not.
     pub fn finished(&mut self, target: &Arc<LogstoreName>, _sent: Instant, took: bool) {
-        self.under_way -= 1;
         self.limit.raise();
-        let queue = self.queue(target);
-        queue.under_way -= 1;
+        let queue = self.end(target);
         if took {
             queue.limit.raise();
             queue.backoff.succeed();
@@ -183,8 +216,7 @@ impl<P> Queues<P> {
 
     /// A request did not arrive: nothing is sent before that time, and then one.
     pub fn finished_unreached(&mut self, target: &Arc<LogstoreName>, until: Instant) {
-        self.under_way -= 1;
-        self.queue(target).under_way -= 1;
+        self.end(target);
         self.limit.probe();
         self.closed_until = Some(self.closed_until.map_or(until, |known| known.max(until)));
         self.offer(target);
@@ -204,10 +236,12 @@ impl<P> Queues<P> {
         after: Option<Duration>,
         longest: Duration,
     ) {
-        self.under_way -= 1;
-        let queue = self.queue(target);
-        queue.under_way -= 1;
-        queue.limit.lower(sent, now);
+        let queue = self.end(target);
+        if now - sent < HOGS {
+            queue.limit.lower(sent, now);
+        } else {
+            queue.limit.probe();
+        }
         let pause = queue.backoff.fail(longest).max(after.unwrap_or_default());
         self.pause(target, now + pause);
     }
@@ -292,6 +326,36 @@ mod tests {
         assert_eq!(queues.next(start + 5 * second), None);
         queues.finished(&a, start + 5 * second, true);
         assert_eq!(queues.next(start + 5 * second), Some("a2"));
+    }
+
+    #[test]
+    fn requests_that_hang_leave_places_for_others() {
+        let (slow, fast) = (name("p/slow"), name("q/fast"));
+        let start = Instant::now();
+        let mut queues = Queues::new(8);
+        // Both are known, and the limit is found.
+        for target in [&slow, &fast].repeat(8) {
+            queues.push_back(target, "x");
+            assert!(queues.next(start).is_some());
+            queues.finished(target, start, true);
+        }
+        assert_eq!(queues.limit(), 8);
+        for _ in 0..20 {
+            queues.push_back(&slow, "slow");
+        }
+        let hanging = std::iter::from_fn(|| queues.next(start)).count();
+        assert_eq!(hanging, 6);
+        queues.push_back(&fast, "fast");
+        assert_eq!(queues.next(start), Some("fast"));
+        queues.finished(&fast, start, true);
+        // All of them come to nothing after half a minute: from now on it is one.
+        let later = start + Duration::from_secs(30);
+        for _ in 0..hanging {
+            queues.push_front(&slow, "slow");
+            queues.pushed_back(&slow, start, later, None, Duration::from_secs(1));
+        }
+        let again = later + Duration::from_secs(2);
+        assert_eq!(std::iter::from_fn(|| queues.next(again)).count(), 1);
     }
 
     #[test]
