@@ -10,7 +10,8 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there.
+//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there ·
+//! `sink_…` a destination each · [`dead_letters`] what destinations have refused.
 
 mod bombs;
 mod checkpoints;
@@ -19,6 +20,7 @@ mod confine;
 mod containers;
 mod cost;
 mod crowd;
+mod dead_letters;
 mod disk;
 mod evil;
 mod follow;
@@ -35,3 +37,5 @@ mod refused;
 mod restart;
 mod servers;
 mod shares;
+mod sink_kafka;
+mod sink_otlp;
