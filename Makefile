@@ -1,4 +1,5 @@
-# The commands of this project. Each does its own set-up; all need a Rust toolchain, `make test` logrotate,
+# The commands of this project. Each does its own set-up; all need a Rust toolchain with a C and a C++ compiler, make
+# and Perl (librdkafka and OpenSSL are built), `make test` logrotate,
 # Python, nginx and ClickHouse, and `make bench` rsyslog.
 
 # One profile for everything: wasmtime is built once.
@@ -7,7 +8,7 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
-.PHONY: demo test fuzz lint bench bench-isolation build logrotate servers plugins fmt clean
+.PHONY: demo test fuzz lint bench bench-isolation build tools logrotate servers plugins fmt clean
 
 demo: plugins ## the main job on generated logs, explained as it goes
 	$(WEIR) demo --plugin-dir target/plugins
@@ -18,7 +19,7 @@ test: plugins logrotate servers ## all tests
 fuzz: ## a minute of random logs: however they are read, the same events come out
 	WEIR_FUZZ_SECONDS=60 $(CARGO) test --release -p weir --lib however_a_log_is_read
 
-lint: ## formatting, clippy without warnings, licences and advisories where they can be checked
+lint: tools ## formatting, clippy without warnings, licences and advisories where they can be checked
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
 
@@ -30,8 +31,12 @@ bench-isolation: plugins ## what a tenant notices of its neighbours
 	$(CARGO) build --release -p weir --example isolation
 	$(TARGET)/release/examples/isolation --weir $(WEIR) --chart docs/isolation.svg $(BENCH_ARGS)
 
-build:
+build: tools
 	$(CARGO) build --release -p weir
+
+tools:
+	@command -v c++ >/dev/null && command -v make >/dev/null && perl -e 'use FindBin; use IPC::Cmd; use Pod::Usage' 2>/dev/null || test "$$(id -u)" != 0 || \
+		{ apt-get update && apt-get install -y --no-install-recommends g++ make perl; }
 
 logrotate:
 	@command -v logrotate >/dev/null || test -x /usr/sbin/logrotate || test "$$(id -u)" != 0 || \

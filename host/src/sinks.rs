@@ -14,7 +14,9 @@ use crate::sink::dead_letters::DeadLetters;
 use crate::sink::delivery::{self, Delivery, Limits, Transport};
 use crate::sink::file::Files;
 use crate::sink::http::{self, HttpTransport};
+use crate::sink::kafka::{self, KafkaTransport};
 use crate::sink::ndjson::Ndjson;
+use crate::sink::otlp::{self, OtlpTransport};
 use crate::sink::outlet::{Batching, OutletParts};
 use crate::sink::stdout::Stdout;
 use crate::sink::{Encode, Sender};
@@ -88,11 +90,12 @@ struct Starter<'c> {
 
 impl Starter<'_> {
     fn start(&mut self, name: &str, sink: &Sink) -> Result<Arc<dyn Sender>> {
-        Ok(match sink {
-            Sink::Stdout => Arc::new(Stdout::new(name)),
-            Sink::File { path } => Arc::new(Files::new(name, path.clone())),
-            Sink::Blackhole => Arc::new(Blackhole),
-            Sink::Http(http) => self.deliver(name, &http.network, HttpTransport::new(http))?,
+        let remote = sink.network().zip(transport(name, sink));
+        Ok(match (sink, remote) {
+            (_, Some((network, transport))) => self.deliver(name, network, transport)?,
+            (Sink::Stdout, None) => Arc::new(Stdout::new(name)),
+            (Sink::File { path }, None) => Arc::new(Files::new(name, path.clone())),
+            (_, None) => Arc::new(Blackhole),
         })
     }
 
@@ -120,21 +123,42 @@ impl Starter<'_> {
 pub fn dead_letters(config: &Config) -> DeadLetters {
     let config::DeadLetters { max_size, when_full } = config.dead_letters;
     let discards = when_full == config::WhenFull::Discard;
-    DeadLetters::new(config.data_dir.join("dead_letters"), max_size, discards)
+    DeadLetters::new(dead_letters_dir(config), max_size, discards)
 }
 
-fn encoder(sink: &Sink, _logstore: &Logstore) -> Box<dyn Encode> {
+/// The directory that they are in.
+pub fn dead_letters_dir(config: &Config) -> std::path::PathBuf {
+    config.data_dir.join("dead_letters")
+}
+
+/// How payloads are sent to a sink of that name; none if it is not on the network.
+pub fn transport(name: &str, sink: &Sink) -> Option<Box<dyn Transport>> {
+    Some(match sink {
+        Sink::Stdout | Sink::File { .. } | Sink::Blackhole => return None,
+        Sink::Http(http) => Box::new(HttpTransport::new(http)),
+        Sink::Kafka(kafka) => Box::new(KafkaTransport::new(name, kafka)),
+        Sink::Otlp(otlp) => Box::new(OtlpTransport::new(otlp)),
+    })
+}
+
+fn encoder(sink: &Sink, logstore: &Logstore) -> Box<dyn Encode> {
     match sink {
         Sink::Stdout | Sink::File { .. } => Box::<Ndjson>::default(),
         Sink::Blackhole => Box::new(Nothing),
         Sink::Http(http) => http::encoder(http),
+        Sink::Kafka(kafka) => kafka::encoder(kafka),
+        Sink::Otlp(otlp) => otlp::encoder(otlp, &logstore.name),
     }
 }
 
-fn compression(sink: &Sink) -> Compression {
+/// How a sink's payloads are compressed.
+pub fn compression(sink: &Sink) -> Compression {
     match sink {
         Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Compression::None,
         Sink::Http(http) => http.compression,
+        // Its client compresses what goes to each partition.
+        Sink::Kafka(_) => Compression::None,
+        Sink::Otlp(otlp) => otlp.compression,
     }
 }
 

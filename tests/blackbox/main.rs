@@ -11,8 +11,8 @@
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way
-//! there · [`faults`] what breaks, and each destination ·
-//! [`delivery`] all else about sinks on the network.
+//! there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the network ·
+//! `sink_…` a destination each · [`dead_letters`] what destinations have refused.
 
 mod bombs;
 mod checkpoints;
@@ -21,6 +21,7 @@ mod confine;
 mod containers;
 mod cost;
 mod crowd;
+mod dead_letters;
 mod delivery;
 mod disk;
 mod evil;
@@ -39,3 +40,5 @@ mod refused;
 mod restart;
 mod servers;
 mod shares;
+mod sink_kafka;
+mod sink_otlp;

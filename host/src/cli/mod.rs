@@ -3,6 +3,7 @@
 mod check;
 mod checkpoints;
 mod compile;
+mod dead_letters;
 mod demo;
 pub mod mock_log;
 mod pipe;
@@ -44,6 +45,11 @@ enum Command {
     Check(check::Args),
     /// Say how far each file has been read and settled
     Checkpoints(checkpoints::Args),
+    /// See, send again or remove the events that destinations have refused
+    DeadLetters {
+        #[command(subcommand)]
+        command: dead_letters::Command,
+    },
     /// See the main job done on generated logs, explained as it goes
     Demo(demo::Args),
     /// Write test logs, at a rate
@@ -73,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Pipe(args) => pipe::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Checkpoints(args) => checkpoints::run(&args),
+        Command::DeadLetters { command } => dead_letters::run(&command),
         Command::Demo(args) => demo::run(&args),
         Command::MockLog(args) => mock_log::run(args),
         Command::Plugin { command } => plugin::run(&command),

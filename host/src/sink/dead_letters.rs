@@ -53,6 +53,17 @@ pub struct Head {
     pub reason: String,
     /// When, as RFC 3339.
     pub time: String,
+    /// How many events there are in the body: more than one where the destination didn't say which it refused.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub events: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn is_one(events: &usize) -> bool {
+    *events == 1
 }
 
 /// What became of a letter.
@@ -75,8 +86,16 @@ impl Letter {
             logstore: target.to_string(),
             reason: reason[..cut].to_owned(),
             time: jiff::Timestamp::now().to_string(),
+            events: 1,
         };
         Letter { head, body: body.to_vec() }
+    }
+
+    fn to_bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&self.head)?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&self.body);
+        Ok(bytes)
     }
 }
 
@@ -90,9 +109,7 @@ impl DeadLetters {
     /// Keeps a letter, if there is room.
     pub fn keep(&self, letter: Letter) -> io::Result<Kept> {
         let dir = self.dir.join(&letter.head.logstore);
-        let mut bytes = serde_json::to_vec(&letter.head)?;
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&letter.body);
+        let bytes = letter.to_bytes()?;
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         let used = match sizes.get(&dir) {
             Some(used) if used + bytes.len() as u64 <= self.max_size => *used,
@@ -107,12 +124,7 @@ impl DeadLetters {
         let now = jiff::Timestamp::now().as_microsecond();
         let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("{now:016}-{}-{number}.{EXTENSION}", std::process::id());
-        let unfinished = dir.join(format!("{name}.part"));
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&unfinished)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, dir.join(name))?;
-        File::open(&dir)?.sync_all()?;
+        write(&dir.join(name), &bytes)?;
         sizes.insert(dir, used + bytes.len() as u64);
         Ok(Kept::Kept)
     }
@@ -149,6 +161,35 @@ pub fn read(path: &Path) -> io::Result<Letter> {
     let bytes = fs::read(path)?;
     let end = memchr::memchr(b'\n', &bytes).ok_or_else(|| io::Error::other("is no dead letter"))?;
     Ok(Letter { head: serde_json::from_slice(&bytes[..end])?, body: bytes[end + 1..].to_vec() })
+}
+
+/// Puts another letter in the place of one.
+pub fn replace(path: &Path, letter: &Letter) -> io::Result<()> {
+    write(path, &letter.to_bytes()?)
+}
+
+/// Removes a letter; one that is not there any more is removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    }
+    sync_directory(path)
+}
+
+/// Writes a file whole or not at all, and synced.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(format!(".{}.part", std::process::id()));
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    sync_directory(path)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 /// What is in a directory, by name; nothing if there is none.

@@ -160,8 +160,8 @@ fn json_string(text: &str) -> Vec<u8> {
 }
 
 /// Bytes that cells point into, and what is known of all of them.
-struct Text<'a> {
-    bytes: &'a [u8],
+pub(super) struct Text<'a> {
+    pub(super) bytes: &'a [u8],
     encoding: Encoding<'a>,
 }
 
@@ -174,7 +174,7 @@ enum Encoding<'a> {
 }
 
 impl<'a> Text<'a> {
-    fn look_at(bytes: &'a [u8]) -> Self {
+    pub(super) fn look_at(bytes: &'a [u8]) -> Self {
         let encoding = match bytes.is_ascii() {
             true => Encoding::Ascii,
             false => simdutf8::basic::from_utf8(bytes).map_or(Encoding::Unknown, Encoding::Utf8),
@@ -183,7 +183,7 @@ impl<'a> Text<'a> {
     }
 
     #[inline]
-    fn is_utf8(&self, start: usize, end: usize) -> bool {
+    pub(super) fn is_utf8(&self, start: usize, end: usize) -> bool {
         match self.encoding {
             Encoding::Ascii => true,
             Encoding::Utf8(text) => text.is_char_boundary(start) && text.is_char_boundary(end),
@@ -384,7 +384,7 @@ fn escapes(block: &[u8; BLOCK]) -> u32 {
 }
 
 /// Where the integer ends with which the bytes begin.
-fn integer(bytes: &[u8]) -> Option<usize> {
+pub(super) fn integer(bytes: &[u8]) -> Option<usize> {
     let sign = usize::from(bytes.first() == Some(&b'-'));
     let digits = bytes[sign..].iter().take_while(|b| b.is_ascii_digit()).count();
     let is_sound = digits == 1 || digits > 1 && bytes[sign] != b'0';
@@ -401,7 +401,7 @@ fn is_json(bytes: &[u8]) -> bool {
 }
 
 /// Whether the bytes are a number of JSON.
-fn is_number(bytes: &[u8]) -> bool {
+pub(super) fn is_number(bytes: &[u8]) -> bool {
     let Some(mut at) = integer(bytes) else { return false };
     let digits = |from: usize| bytes[from..].iter().take_while(|b| b.is_ascii_digit()).count();
     if bytes.get(at) == Some(&b'.') {

@@ -155,6 +155,12 @@ pub struct Layout {
 }
 
 impl Layout {
+    /// That of a body which was kept by itself. With several events in it, where they are is not known any more.
+    pub fn of(plain: &[u8], events: usize, compression: Compression) -> Layout {
+        let ends = if events == 1 { vec![plain.len() as u32] } else { Vec::new() };
+        Layout { size: plain.len(), events, compression, ends, ..Layout::default() }
+    }
+
     /// Writes all groups.
     fn wrap(&mut self, events: &[u8], wrap: Wrap) -> Vec<u8> {
         let mut out = Vec::with_capacity(events.len() + events.len() / 16 + 256);

@@ -1,13 +1,17 @@
 //! What sinks mean: each type's keys in a file of its own, and what those on the network share in `network`.
 
 mod http;
+mod kafka;
 mod network;
+mod otlp;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use http::{Encoding, Http};
+pub use kafka::{Acks, Kafka, KafkaCompression, Mechanism, Sasl};
 pub use network::{Auth, Batching, Compression, Network, Secret, Tls};
+pub use otlp::{ChosenTags, Otlp, Protocol};
 
 use super::fields::{Fields, Table};
 use super::raw::Node;
@@ -28,6 +32,10 @@ pub enum Sink {
     Blackhole,
     /// An HTTP server that takes JSON.
     Http(Box<Http>),
+    /// Topics of a Kafka cluster.
+    Kafka(Box<Kafka>),
+    /// A collector that takes the logs of OpenTelemetry.
+    Otlp(Box<Otlp>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -36,6 +44,8 @@ enum SinkType {
     File,
     Blackhole,
     Http,
+    Kafka,
+    Otlp,
 }
 
 const TYPES: &[(&str, SinkType)] = &[
@@ -43,6 +53,8 @@ const TYPES: &[(&str, SinkType)] = &[
     ("file", SinkType::File),
     ("blackhole", SinkType::Blackhole),
     ("http", SinkType::Http),
+    ("kafka", SinkType::Kafka),
+    ("otlp", SinkType::Otlp),
 ];
 
 impl Sink {
@@ -51,6 +63,8 @@ impl Sink {
         match self {
             Sink::Stdout | Sink::File { .. } | Sink::Blackhole => None,
             Sink::Http(http) => Some(&http.network),
+            Sink::Kafka(kafka) => Some(&kafka.network),
+            Sink::Otlp(otlp) => Some(&otlp.network),
         }
     }
 
@@ -59,6 +73,9 @@ impl Sink {
         match self {
             Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Some(Vec::new()),
             Sink::Http(http) => network::port(&http.url.render(name)).map(|port| vec![port]),
+            // Brokers say themselves where they are.
+            Sink::Kafka(_) => None,
+            Sink::Otlp(otlp) => network::port(&otlp.url.render(name)).map(|port| vec![port]),
         }
     }
 
@@ -67,6 +84,8 @@ impl Sink {
         let secrets = match self {
             Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Vec::new(),
             Sink::Http(http) => http.auth.secrets(),
+            Sink::Kafka(kafka) => kafka.sasl.iter().map(|sasl| &sasl.password).collect(),
+            Sink::Otlp(otlp) => otlp.auth.secrets(),
         };
         secrets
             .into_iter()
@@ -106,6 +125,8 @@ fn sink(node: &Node, fields: &mut Fields) -> Option<Sink> {
             Some(Sink::File { path: path_template(path, fields)? })
         }
         SinkType::Http => http::http(node, fields).map(|http| Sink::Http(Box::new(http))),
+        SinkType::Kafka => kafka::kafka(node, fields).map(|kafka| Sink::Kafka(Box::new(kafka))),
+        SinkType::Otlp => otlp::otlp(node, fields).map(|otlp| Sink::Otlp(Box::new(otlp))),
     }
 }
 

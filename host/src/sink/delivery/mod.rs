@@ -32,6 +32,12 @@ pub trait Transport: Send + Sync + 'static {
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome>;
 }
 
+impl Transport for Box<dyn Transport> {
+    fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
+        (**self).send(target, bytes, layout)
+    }
+}
+
 /// What became of a payload that was sent.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -46,6 +52,13 @@ pub enum Outcome {
     },
     /// It cannot be taken as it is, and never will be: the reason. Parts of it may.
     Refused(String),
+    /// The destination has all but so many, and does not say which. Nothing of it must be sent again.
+    SomeRefused {
+        /// Fewer than there are.
+        count: usize,
+        /// Why.
+        reason: String,
+    },
     /// It may pass later.
     Again(Again),
 }
@@ -251,7 +264,7 @@ impl<T: Transport> Common<T> {
         let accounts = &self.accounts;
         metrics::add(&accounts.requests, 1);
         metrics::add(&accounts.request_time, at.elapsed().as_nanos() as u64);
-        let took = matches!(outcome, Outcome::Delivered | Outcome::Partly { .. });
+        let took = matches!(outcome, Outcome::Delivered | Outcome::Partly { .. } | Outcome::SomeRefused { .. });
         if !took {
             metrics::add(&accounts.failures, 1);
         }
@@ -265,6 +278,7 @@ impl<T: Transport> Common<T> {
             Outcome::Again(again) => Next::Again(piece, again),
             Outcome::Refused(why) if piece.layout.events <= 1 => self.bury(piece, vec![(0, why)], Vec::new()).await,
             Outcome::Refused(_) => Self::halve(piece),
+            Outcome::SomeRefused { count, reason } => self.bury_whole(piece, count, &reason).await,
             Outcome::Partly { refused, again } => {
                 let count = piece.layout.events as u32;
                 let sound = |event: &u32| *event < count;
@@ -306,23 +320,9 @@ impl<T: Transport> Common<T> {
                 Err(error) => return Next::Again(piece, broken(&error)),
             };
             let letter = Letter::new(&self.sink, &piece.whole.target, reason, &bytes);
-            let dead_letters = self.dead_letters.clone();
-            let kept = tokio::task::spawn_blocking(move || dead_letters.keep(letter)).await;
-            let kept = kept.unwrap_or_else(|_| Err(std::io::Error::other("the task that writes it ended")));
-            match kept {
-                Ok(Kept::Kept) => {
-                    metrics::add(&self.accounts.dead_lettered, 1);
-                    lost.push((piece.index(*event), Lost::DeadLetter));
-                }
-                Ok(Kept::Discarded) => {
-                    metrics::add(&self.accounts.discarded, 1);
-                    lost.push((piece.index(*event), Lost::Discarded));
-                }
-                other => {
-                    let why = match other {
-                        Err(error) => format!("a dead letter cannot be kept: {error}"),
-                        _ => "dead letters are full".to_owned(),
-                    };
+            match self.keep(letter, 1).await {
+                Ok(kept) => lost.push((piece.index(*event), kept)),
+                Err(why) => {
                     // What was taken or kept so far is done; the rest is tried again.
                     let mut rest: Vec<u32> = refused[at..].iter().map(|(event, _)| *event).chain(again).collect();
                     rest.sort_unstable();
@@ -340,6 +340,50 @@ impl<T: Transport> Common<T> {
                 let again = piece.part(&again, &plain);
                 Next::Again(again, Again { why, after: None, scope: Scope::Logstore, is_mistake: false })
             }
+        }
+    }
+
+    /// Keeps a copy of all events as one dead letter, where it is not known which of them were refused.
+    async fn bury_whole(&self, piece: Piece, count: usize, reason: &str) -> Next {
+        let plain = match piece.layout.plain(&piece.bytes) {
+            Ok(plain) => plain,
+            Err(error) => return Next::Again(piece, broken(&error)),
+        };
+        let events = piece.layout.events;
+        let count = count.min(events);
+        let mut letter = Letter::new(&self.sink, &piece.whole.target, reason, &plain);
+        letter.head.events = events;
+        match self.keep(letter, count).await {
+            Ok(kept) => {
+                metrics::add(&self.accounts.delivered, (events - count) as u64);
+                metrics::add(&self.accounts.bytes_delivered, piece.bytes.len() as u64);
+                // Some have to be taken for those.
+                let lost = (events - count..events).map(|event| (piece.index(event as u32), kept));
+                piece.whole.done(events, lost);
+                Next::Nothing
+            }
+            Err(why) => {
+                Next::Again(piece, Again { why, after: None, scope: Scope::Logstore, is_mistake: true })
+            }
+        }
+    }
+
+    /// Keeps a dead letter, which stands for so many events, and gives what has become of them. An error if it has to
+    /// be tried again.
+    async fn keep(&self, letter: Letter, events: usize) -> Result<Lost, String> {
+        let dead_letters = self.dead_letters.clone();
+        let kept = tokio::task::spawn_blocking(move || dead_letters.keep(letter)).await;
+        match kept.unwrap_or_else(|_| Err(std::io::Error::other("the task that writes it ended"))) {
+            Ok(Kept::Kept) => {
+                metrics::add(&self.accounts.dead_lettered, events as u64);
+                Ok(Lost::DeadLetter)
+            }
+            Ok(Kept::Discarded) => {
+                metrics::add(&self.accounts.discarded, events as u64);
+                Ok(Lost::Discarded)
+            }
+            Ok(Kept::Full) => Err("dead letters are full".to_owned()),
+            Err(error) => Err(format!("a dead letter cannot be kept: {error}")),
         }
     }
 }
