@@ -10,9 +10,10 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`shares`] of CPU time.
+//! [`shares`] of CPU time · [`budget`] of memory.
 
 mod bombs;
+mod budget;
 mod checkpoints;
 mod commands;
 mod confine;

@@ -28,20 +28,26 @@ impl Lane {
         if self.pending.is_empty() {
             self.overdraft = None;
         }
-        if !self.budget.is_full() || self.overdraft.is_some() {
+        if !self.budget.is_full() {
             return None;
         }
         self.release();
         if !self.budget.is_full() {
             return None;
         }
-        self.budget.runs_short();
+        self.run_short();
         if self.pending.is_empty() && self.budget.overdraw() {
             self.overdraft = Some(Overdraft(self.budget.clone()));
             return None;
         }
         let next = self.source.look(now);
         Some(self.rest(Some(next.min(now + SHORT))))
+    }
+
+    /// Calls on the project's other lanes to let go of what they can do without.
+    pub(super) fn run_short(&self) {
+        metrics::add(&self.accounts.short, 1);
+        self.budget.runs_short();
     }
 
     /// Lets go of all memory that it can do without.
@@ -53,15 +59,14 @@ impl Lane {
 
     /// Counts what it has of the project's memory.
     pub(super) fn count_memory(&mut self) {
-        let buffers = self.spare.iter().map(Buffer::capacity).chain(self.pending.iter().map(|pending| pending.memory));
+        let on_their_way = self.pending.iter().map(|pending| pending.memory).sum::<usize>();
+        let spare = self.spare.iter().map(Buffer::capacity).sum::<usize>();
         let job = self.job.as_ref().map_or(0, |job| {
             let passages = job.behind.iter().chain([&job.passage]);
             passages.map(Passage::bytes).sum::<usize>() + job.chunk.batch.bytes()
         });
-        let bytes = self.source.buffered() + self.held_bytes + job + buffers.sum::<usize>();
-        if bytes != self.share.bytes() {
-            self.share.set(bytes);
-        }
+        let bytes = self.source.buffered() + self.held_bytes + job + spare + on_their_way;
+        self.share.set(bytes, on_their_way);
         metrics::set(&self.accounts.memory, (bytes + self.chain.memory()) as u64);
     }
 }

@@ -116,7 +116,7 @@ impl Lane {
             },
             Step::Short => {
                 self.release();
-                self.budget.runs_short();
+                self.run_short();
                 Turn::RestUntil(now + SHORT)
             }
         };

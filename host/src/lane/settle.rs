@@ -54,7 +54,7 @@ impl Lane {
         for Returned { id, buffer } in returned.drain(..) {
             let Some(first) = self.pending.front().map(|pending| pending.id) else { continue };
             let Some(pending) = self.pending.get_mut((id - first) as usize) else { continue };
-            pending.is_back = true;
+            (pending.is_back, pending.memory) = (true, 0);
             metrics::add(&self.accounts.delivered, pending.shipped);
             metrics::add(&self.accounts.kept_raw, pending.kept_raw);
             metrics::add(&self.accounts.bytes_delivered, pending.bytes);

@@ -32,7 +32,8 @@ const TRIAL: usize = 16;
 /// What comes out of all parts of a batch may be so many times what may come out of a call.
 const SWELLING: usize = 4;
 
-/// A project that has no memory left has so long to find some, before that is taken for a plugin's fault.
+/// A project that has no memory left, and none on its way to a sink, has so long to find some, before that is taken for a
+/// plugin's fault.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a batch does not go on now.
@@ -192,7 +193,7 @@ impl Passage {
                     stage.trust.worked();
                     (self.went_well, self.short_since) = (true, None);
                 }
-                Err(Fault::NoMemory) if now - *self.short_since.get_or_insert(now) < PATIENCE => {
+                Err(Fault::NoMemory) if self.may_wait(stage, now) => {
                     self.parts.push_front(part);
                     return Some(Step::Short);
                 }
@@ -206,6 +207,14 @@ impl Passage {
             self.leave(stage);
         }
         None
+    }
+
+    /// Whether memory that its project has not now may be there later.
+    fn may_wait(&mut self, stage: &Stage, now: Instant) -> bool {
+        if stage.awaits_memory() {
+            self.short_since = None;
+        }
+        now - *self.short_since.get_or_insert(now) < PATIENCE
     }
 
     /// The plugin has faulted on a part: halves it, sets its one event aside, or gives up.

@@ -102,6 +102,11 @@ impl Stage {
         self.instance.as_ref().map_or(0, Instance::memory)
     }
 
+    /// Whether memory of its project comes back by itself.
+    pub fn awaits_memory(&self) -> bool {
+        self.budget.is_awaited()
+    }
+
     /// Lets its instance go; another is made when it is needed.
     pub fn rest(&mut self) {
         self.instance = None;

@@ -70,6 +70,7 @@ fn attack(mode: &str, limits: &str) -> (Site, Ran) {
 #[track_caller]
 fn run(site: &Site, what: &str) -> Ran {
     let ran = site.run_with(&[]);
+    eprintln!("MODE {what} {}", ran.peak >> 20);
     ran.assert_settled();
     ran.assert_counts("good/nginx", [GOOD, GOOD, 0, 0]);
     assert_eq!((ran.projects["good"]["read"], ran.projects["good"]["faults"]), (GOOD, 0));
