@@ -34,7 +34,7 @@ use crate::source::{Ended, Read, Source};
 /// Payloads of one lane that are on their way. More are not made before some come back.
 const IN_FLIGHT: usize = 4;
 
-/// The instances of a lane that has had nothing to do for so long are let go.
+/// A lane that has had nothing to do for so long lets go of instances, and all that it has only to be faster.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Nothing is put off so soon after a file came, went or was renamed: its writer may be between two files.
@@ -97,7 +97,7 @@ pub struct Lane {
     clock: Clock,
     tap: Option<Tap>,
     /// The life of each file, by the source's key.
-    files: HashMap<u64, FileState>,
+    files: HashMap<u64, Box<FileState>>,
     pending: VecDeque<Pending>,
     next_payload: u64,
     /// Buffers of payloads that came back.
@@ -119,6 +119,8 @@ pub struct Lane {
     ending: Option<Ended>,
     /// When a batch was last begun.
     busy: Instant,
+    /// Whether it has not let go of what it needs only while it is busy.
+    is_awake: bool,
     budget: Arc<Budget>,
     /// What it has of the budget, without linear memories, which count themselves.
     share: Share,
@@ -232,6 +234,7 @@ impl Lane {
             ending: None,
             noted: clock.now(),
             busy: clock.now(),
+            is_awake: true,
             clock,
             tap,
             files: HashMap::new(),
@@ -342,9 +345,9 @@ impl Lane {
             self.spare.clear();
         }
         let note = (!self.settled.is_empty()).then(|| self.noted + NOTE_EVERY);
-        let mut idle = (self.chain.memory() > 0 && self.job.is_none()).then(|| self.busy + IDLE);
+        let mut idle = (self.is_awake && self.job.is_none()).then(|| self.busy + IDLE);
         if idle.is_some_and(|idle| idle <= self.clock.now()) {
-            self.chain.rest();
+            self.fall_asleep();
             idle = None;
         }
         // What comes back without being awaited is settled in time for the next note.

@@ -205,7 +205,6 @@ impl Site {
             let most = plugins[name].len() as u64 * (kept_raw + faulted + in_flight);
             assert!(suspended <= most, "the accounts of {name}: {accounts:?}");
         }
-        eprintln!("PEAK {} MiB {:?}", done.peak >> 20, plugins.keys().collect::<Vec<_>>());
         Ran { done, summary, plugins, projects }
     }
 

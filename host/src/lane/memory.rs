@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Lane;
 use crate::budget::Budget;
+use crate::heap;
 use crate::metrics;
 use crate::sandbox::Passage;
 use crate::schedule::Turn;
@@ -55,6 +56,20 @@ impl Lane {
         self.chain.rest();
         self.spare = Vec::new();
         self.count_memory();
+    }
+
+    /// Lets go of all that it needs only while it is busy: there may be thousands of lanes that are not.
+    pub(super) fn fall_asleep(&mut self) {
+        self.is_awake = false;
+        self.chain.forget();
+        self.encoder.forget();
+        self.pending.shrink_to_fit();
+        self.settled.shrink_to_fit();
+        self.returns.shrink();
+        for file in self.files.values_mut() {
+            file.held.shrink();
+        }
+        heap::let_go();
     }
 
     /// Counts what it has of the project's memory.

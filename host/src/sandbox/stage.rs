@@ -112,6 +112,12 @@ impl Stage {
         self.instance = None;
     }
 
+    /// Lets its instance go, and the names of what it made.
+    pub fn forget(&mut self) {
+        self.rest();
+        self.fields = Vec::new();
+    }
+
     /// Suspends it from now on.
     pub fn suspend(&mut self, now: Instant, fault: &Fault) {
         self.instance = None;

@@ -25,4 +25,12 @@ impl Encoder {
             Encoder::Nothing => {}
         }
     }
+
+    /// Forgets what it remembers of the last batch.
+    pub fn forget(&mut self) {
+        match self {
+            Encoder::Ndjson(ndjson) => **ndjson = Ndjson::default(),
+            Encoder::Nothing => {}
+        }
+    }
 }

@@ -84,7 +84,7 @@ pub struct Source {
     news: Arc<News>,
     watch: Arc<Watch>,
     /// The files that are read, and by which paths they were last found.
-    files: HashMap<FileId, Tracked>,
+    files: HashMap<FileId, Box<Tracked>>,
     paths: HashMap<PathBuf, FileId>,
     /// Files that may have something to read. A file is in it at most once.
     queue: VecDeque<FileId>,
