@@ -92,7 +92,11 @@ impl Agent {
         let (mut chains, mut problems) = (Vec::new(), Vec::new());
         for logstore in config.logstores.iter().filter(|l| is_for(l, &options.machine_groups)) {
             match plugins.chain(logstore, &budgets[&logstore.name.project]) {
-                Ok(chain) => chains.push((logstore, chain)),
+                Ok(mut chain) => {
+                    // Many will have nothing to do for long; and what comes to stay is not scattered among instances.
+                    chain.begin();
+                    chains.push((logstore, chain));
+                }
                 Err(found) => problems.extend(found),
             }
         }

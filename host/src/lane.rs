@@ -97,7 +97,7 @@ pub struct Lane {
     clock: Clock,
     tap: Option<Tap>,
     /// The life of each file, by the source's key.
-    files: HashMap<u64, Box<FileState>>,
+    files: HashMap<u64, FileState>,
     pending: VecDeque<Pending>,
     next_payload: u64,
     /// Buffers of payloads that came back.
@@ -237,7 +237,8 @@ impl Lane {
             is_awake: true,
             clock,
             tap,
-            files: HashMap::new(),
+            // What comes to stay is not to be scattered among the memory of plugins, so it has its room from the start.
+            files: HashMap::with_capacity(1),
             pending: VecDeque::new(),
             next_payload: 0,
             spare: Vec::new(),

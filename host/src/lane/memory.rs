@@ -66,6 +66,9 @@ impl Lane {
         self.pending.shrink_to_fit();
         self.settled.shrink_to_fit();
         self.returns.shrink();
+        if self.pending.is_empty() {
+            self.spare = Vec::new();
+        }
         for file in self.files.values_mut() {
             file.held.shrink();
         }

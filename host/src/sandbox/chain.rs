@@ -111,6 +111,11 @@ impl Chain {
         self.stages.iter().map(Stage::memory).sum()
     }
 
+    /// Lets the first instances go, which have shown that the settings are accepted. What that has cost is not counted.
+    pub fn begin(&mut self) {
+        self.stages.iter_mut().for_each(Stage::begin);
+    }
+
     /// Lets the instances go; they are made again when they are needed.
     pub fn rest(&mut self) {
         self.stages.iter_mut().for_each(Stage::rest);

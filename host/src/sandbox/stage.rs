@@ -112,6 +112,12 @@ impl Stage {
         self.instance = None;
     }
 
+    /// Lets its first instance go, and does not count it.
+    pub fn begin(&mut self) {
+        self.instance = None;
+        self.stats = Stats::default();
+    }
+
     /// Lets its instance go, and the names of what it made.
     pub fn forget(&mut self) {
         self.rest();

@@ -29,7 +29,7 @@ impl Encoder {
     /// Forgets what it remembers of the last batch.
     pub fn forget(&mut self) {
         match self {
-            Encoder::Ndjson(ndjson) => **ndjson = Ndjson::default(),
+            Encoder::Ndjson(ndjson) => ndjson.forget(),
             Encoder::Nothing => {}
         }
     }

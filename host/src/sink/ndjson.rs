@@ -61,6 +61,12 @@ impl Ndjson {
         *out = Buffer { room: line.room, len: line.len };
     }
 
+    /// Forgets the last batch's fields and tags as they are written.
+    pub fn forget(&mut self) {
+        (self.fields, self.prefixes, self.suffix) = (Vec::new(), Vec::new(), Vec::new());
+        self.clock = Clock::default();
+    }
+
     /// Writes what is the same for all events of the batch, if it isn't what it was.
     fn prepare(&mut self, batch: &Batch) {
         if self.fields != batch.fields {

@@ -186,8 +186,8 @@ impl Discovery {
         let mut listed = match before {
             Some(known) if known.stamp == stamp && !stamp.is_recent && !walk.all => known,
             before => {
-                let listed = Box::new(self.list(path, depth, stamp, before.as_deref()));
-                walk.has_changed |= before.is_none_or(|before| {
+                let listed = self.list(path, depth, stamp, before.as_deref());
+                let is_other = before.as_ref().is_none_or(|before| {
                     before.files.len() != listed.files.len()
                         || before.inner != listed.inner
                         || listed
@@ -195,7 +195,19 @@ impl Discovery {
                             .iter()
                             .any(|(name, (inode, _))| before.files.get(name).is_none_or(|f| f.0 != *inode))
                 });
-                listed
+                walk.has_changed |= is_other;
+                match before {
+                    // The same stays where it is in memory.
+                    Some(mut known) if !is_other => {
+                        (known.stamp, known.links) = (listed.stamp, listed.links);
+                        known
+                    }
+                    Some(mut place) => {
+                        *place = listed;
+                        place
+                    }
+                    None => Box::new(listed),
+                }
             }
         };
         for (name, meta) in &mut listed.links {

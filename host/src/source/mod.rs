@@ -227,7 +227,7 @@ impl Source {
             known: known.into_iter().filter(|(id, _)| *id != BEGUN).collect(),
             copies: Copies::default(),
             ignored: HashMap::new(),
-            closable: VecDeque::new(),
+            closable: VecDeque::with_capacity(1),
             open: 0,
             unknown: HashSet::new(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -189,7 +189,7 @@ impl Reader {
             tags: Arc::default(),
             key,
             offset: 0,
-            seen: Seen::default(),
+            seen: Seen::nothing(),
             memory: Memory::resume(&Place::default()),
             rest: Vec::new(),
             next_event: 0,
