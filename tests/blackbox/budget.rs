@@ -140,3 +140,23 @@ fn payloads_that_a_sink_does_not_take_hold_up_their_project_and_no_plugin_faults
     // Over its budget it has what each worker made in one turn.
     assert!(ran.peak <= (32 + 2 * 20 + 40) << 20, "{} MiB were resident", ran.peak >> 20);
 }
+
+#[test]
+fn tiny_lines_with_long_tags_and_errors_are_shipped_in_small_parts() {
+    // All of them are in one read, and each is written with 2 KB of path and error.
+    const LINES: u64 = 120_000;
+    let site = Site::alone();
+    let deep = vec!["x".repeat(200); 8].join("/");
+    site.write(&format!("logs/{deep}/a.log"), "\n".repeat(LINES as usize));
+    let plugin = "{ use: weir-evil, settings: { mode: fail-all } }";
+    let files = "{ root: logs, include: [\"**/*.log\"] }";
+    config(&site, "a: {}", &format!("- {{ name: a/b, files: {files}, plugins: [{plugin}], sink: out }}\n"));
+    let ran = site.run();
+    ran.assert_counts("a/b", [LINES, LINES, LINES, 0]);
+    let mut made = BufReader::new(fs::File::open(site.path("out/a/b.ndjson")).unwrap()).lines().map(Result::unwrap);
+    let first = made.next().unwrap();
+    assert!(first.starts_with("{\"content\":\"\",\"__error__\":\"weir-evil: as I please\"") && first.len() > 1600);
+    assert_eq!(made.filter(|line| *line == first).count() as u64, LINES - 1);
+    assert!(ran.peak < 80 << 20, "{} MiB were resident", ran.peak >> 20);
+    eprintln!("PEAK {} MiB", ran.peak >> 20);
+}

@@ -23,7 +23,7 @@ use crate::event::{Batch, Origin};
 /// Fuel that a search may use, in calls with the whole batch: to find one event takes two of them, and many small ones.
 const SEARCH: u64 = 4;
 
-/// Small calls of a search, which cost the base of a call at least.
+/// Small calls of a search, which cost the base of a call at least, and a new instance that takes its settings again.
 const SMALL_CALLS: u64 = 20;
 
 /// Events that a plugin is tried with after it was suspended, so that one that has not changed costs little.
@@ -220,7 +220,7 @@ impl Passage {
     /// The plugin has faulted on a part: halves it, sets its one event aside, or gives up.
     fn search(&mut self, mut part: Part, fault: &Fault, stage: &mut Stage, on_fault: OnFault, now: Instant) {
         let (batch, count) = (&part.batch, part.batch.len());
-        let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(batch) + SMALL_CALLS * stage.base_fuel());
+        let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(batch) + SMALL_CALLS * stage.small_call());
         let may_go_on =
             stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_) | Fault::Swollen);
         let is_alone = part.is_in_doubt || count - batch.marks.len() == 1;

@@ -48,6 +48,10 @@ pub use settings::{Rotated, Settings, StartAt};
 /// Bytes that are read of one file in one turn, unless a line is longer.
 pub const CHUNK: usize = 128 << 10;
 
+/// Events that are made of a chunk, or a few more: each is written with all tags of its file, however short it is. Lines of
+/// 32 bytes fill a chunk with as many.
+pub const EVENTS: usize = 4096;
+
 /// Stands for the logstore as a whole: that its files were once begun at their ends.
 pub const BEGUN: FileId = FileId { device: 0, inode: 0 };
 

@@ -23,6 +23,9 @@ struct Settings {
     /// Calls of an instance in which it behaves.
     #[serde(default)]
     after: u32,
+    /// Fuel that taking the settings uses.
+    #[serde(default)]
+    configure: u64,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -110,7 +113,8 @@ struct Evil;
 impl Guest for Evil {
     fn configure(settings: String) -> Result<(), String> {
         std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
-        let Settings { mode, after } = serde_json::from_str(&settings).map_err(|error| error.to_string())?;
+        let Settings { mode, after, configure } = serde_json::from_str(&settings).map_err(|error| error.to_string())?;
+        spend(configure);
         match mode {
             Mode::Refuse => return Err("mode: \"refuse\" is not \x1b[31mto my taste".to_owned()),
             Mode::PanicInConfigure => panic!("born dead"),
