@@ -158,5 +158,4 @@ fn tiny_lines_with_long_tags_and_errors_are_shipped_in_small_parts() {
     assert!(first.starts_with("{\"content\":\"\",\"__error__\":\"weir-evil: as I please\"") && first.len() > 1600);
     assert_eq!(made.filter(|line| *line == first).count() as u64, LINES - 1);
     assert!(ran.peak < 80 << 20, "{} MiB were resident", ran.peak >> 20);
-    eprintln!("PEAK {} MiB", ran.peak >> 20);
 }

@@ -120,7 +120,6 @@ fn an_instance_is_there_at_once_and_a_compiled_plugin_soon() {
         thread_cpu() - begun
     };
     let made = (0..200).map(make).min().unwrap();
-    eprintln!("{loaded:?} to load a compiled plugin, {made:?} to replace an instance");
     assert!(loaded < Duration::from_millis(5), "{loaded:?} to load a compiled plugin");
     assert!(made < Duration::from_micros(100), "{made:?} to replace an instance");
 }
