@@ -61,7 +61,7 @@ impl Source {
             None => self.find_original(&tracked),
         }
         self.follow(&mut tracked, &path);
-        self.files.insert(id, tracked);
+        self.files.insert(id, Box::new(tracked));
         if !is_known {
             self.find_copies(id);
         }

@@ -148,7 +148,7 @@ impl Source {
         for path in self.discovery.find(&inodes) {
             let Ok(meta) = self.discovery.look(&path) else { continue };
             let is_it = |file: &Tracked| !file.reader.is_open() && file.reader.name().born == meta.born;
-            if self.files.get(&meta.id).is_some_and(is_it)
+            if self.files.get(&meta.id).is_some_and(|file| is_it(file))
                 && let Ok(Some(file)) = self.discovery.open(&path, meta.id)
             {
                 self.open += 1;

@@ -48,6 +48,10 @@ pub use settings::{Rotated, Settings, StartAt};
 /// Bytes that are read of one file in one turn, unless a line is longer.
 pub const CHUNK: usize = 128 << 10;
 
+/// Events that are made of a chunk, or a few more: each is written with all tags of its file, however short it is. Lines of
+/// 32 bytes fill a chunk with as many.
+pub const EVENTS: usize = 4096;
+
 /// Stands for the logstore as a whole: that its files were once begun at their ends.
 pub const BEGUN: FileId = FileId { device: 0, inode: 0 };
 
@@ -84,7 +88,7 @@ pub struct Source {
     news: Arc<News>,
     watch: Arc<Watch>,
     /// The files that are read, and by which paths they were last found.
-    files: HashMap<FileId, Tracked>,
+    files: HashMap<FileId, Box<Tracked>>,
     paths: HashMap<PathBuf, FileId>,
     /// Files that may have something to read. A file is in it at most once.
     queue: VecDeque<FileId>,
@@ -227,7 +231,7 @@ impl Source {
             known: known.into_iter().filter(|(id, _)| *id != BEGUN).collect(),
             copies: Copies::default(),
             ignored: HashMap::new(),
-            closable: VecDeque::new(),
+            closable: VecDeque::with_capacity(1),
             open: 0,
             unknown: HashSet::new(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),

@@ -189,7 +189,7 @@ impl Reader {
             tags: Arc::default(),
             key,
             offset: 0,
-            seen: Seen::default(),
+            seen: Seen::nothing(),
             memory: Memory::resume(&Place::default()),
             rest: Vec::new(),
             next_event: 0,
@@ -451,6 +451,7 @@ impl Reader {
         chunk.batch.clear();
         chunk.batch.arena = arena;
         self.frame(chunk, framing, flush && ended, ended, now);
+        let ended = chunk.at_end;
 
         let raw = if is_plain { &chunk.batch.arena } else { &chunk.raw };
         let left = &raw[chunk.bytes as usize..(len - (self.offset - chunk.bytes)) as usize];
@@ -481,7 +482,7 @@ impl Reader {
         self.seen.add(&raw[..chunk.bytes as usize]);
         self.offset = end;
         self.next_event += chunk.batch.len() as u64;
-        self.describe(chunk, ended);
+        self.describe(chunk, ended && !chunk.framed.is_full);
     }
 
     /// Says in the chunk which file it is of, and where in it.
