@@ -11,11 +11,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::source::disk::{Bytes, DirStamp, Disk, Kind, Meta, Tree};
+use crate::source::disk::{Bytes, DirStamp, Disk, Done, Kind, Meta, Tree};
 use crate::source::identity::FileId;
 
 /// What is outside of every root, and must never come out.
 pub const SECRET: &str = "<secret>";
+
+/// One read of so many has to come from disk first.
+const COLD: usize = 5;
 
 /// A file system as its writers see it. Files are known by handles, whatever their names.
 pub trait World {
@@ -34,6 +37,8 @@ pub trait World {
     /// Closes the writer's handle.
     fn close(&mut self, file: usize);
     fn id(&self, file: usize) -> FileId;
+    /// What the agent wants to have fetched from disk is there.
+    fn fetch(&mut self) {}
 }
 
 #[derive(Default)]
@@ -46,6 +51,9 @@ struct State {
     /// Each change takes a nanosecond.
     time: u64,
     changed: i128,
+    /// Reads that must not wait, of which some would have to.
+    reads: usize,
+    fetches: Vec<Done>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -198,6 +206,11 @@ impl World for Simulated {
     fn id(&self, file: usize) -> FileId {
         self.0.lock().unwrap().meta(file).id
     }
+
+    fn fetch(&mut self) {
+        let fetches = std::mem::take(&mut self.0.lock().unwrap().fetches);
+        fetches.into_iter().for_each(|done| done());
+    }
 }
 
 struct SimulatedTree {
@@ -267,6 +280,20 @@ impl Bytes for SimulatedFile {
             got += len;
         }
         Ok(got)
+    }
+
+    fn read_now(&self, parts: [&mut [u8]; 2], offset: u64) -> io::Result<usize> {
+        let mut state = self.world.0.lock().unwrap();
+        state.reads += 1;
+        if state.reads.is_multiple_of(COLD) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        drop(state);
+        self.read_at(parts, offset)
+    }
+
+    fn fetch(&self, _: u64, done: Done) {
+        self.world.0.lock().unwrap().fetches.push(done);
     }
 }
 

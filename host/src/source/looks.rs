@@ -21,6 +21,9 @@ impl Source {
     pub(super) fn take_news(&mut self, now: Instant) {
         let may_scan = now >= self.not_before;
         let changed = self.news.take(may_scan);
+        for id in changed.fetched {
+            self.take_fetched(id);
+        }
         for path in changed.paths {
             let Ok(path) = path.strip_prefix(self.discovery.watched_root()) else { continue };
             match self.paths.get(path) {

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use notify::event::{EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::identity::FileId;
+
 /// What may have changed below one root.
 pub struct News {
     changes: Mutex<Changes>,
@@ -21,6 +23,8 @@ pub struct News {
 pub struct Changes {
     /// Files that were written to.
     pub paths: HashSet<PathBuf>,
+    /// Files that have come from disk.
+    pub fetched: Vec<FileId>,
     /// Files may have come, gone or been renamed.
     pub everything: bool,
     /// It isn't known what happened.
@@ -51,6 +55,12 @@ impl News {
     /// Whether files may have come, gone or been renamed.
     pub fn is_urgent(&self) -> bool {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner).everything
+    }
+
+    /// Says that a file has come from disk.
+    pub fn fetched(&self, id: FileId) {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner).fetched.push(id);
+        (self.wake)();
     }
 
     fn add(&self, add: impl FnOnce(&mut Changes)) {
