@@ -362,9 +362,7 @@ impl Run<'_> {
 
     fn some_turns(&mut self) {
         let count = self.random.usize(1..12);
-        if self.random.u8(..3) > 0 {
-            self.world.fetch();
-        }
+        self.world.fetch();
         self.clock.advance(Duration::from_millis(self.random.u64(1..1500)));
         self.turns(count);
     }

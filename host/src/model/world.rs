@@ -20,6 +20,9 @@ pub const SECRET: &str = "<secret>";
 /// One read of so many has to come from disk first.
 const COLD: usize = 5;
 
+/// One time of so many that it is asked for, it is not there yet.
+const SLOW: usize = 3;
+
 /// A file system as its writers see it. Files are known by handles, whatever their names.
 pub trait World {
     /// The root that the agent reads.
@@ -37,7 +40,7 @@ pub trait World {
     /// Closes the writer's handle.
     fn close(&mut self, file: usize);
     fn id(&self, file: usize) -> FileId;
-    /// What the agent wants to have fetched from disk is there.
+    /// What the agent wants to have fetched from disk may be there by now.
     fn fetch(&mut self) {}
 }
 
@@ -54,6 +57,7 @@ struct State {
     /// Reads that must not wait, of which some would have to.
     reads: usize,
     fetches: Vec<Done>,
+    asked: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -208,7 +212,13 @@ impl World for Simulated {
     }
 
     fn fetch(&mut self) {
-        let fetches = std::mem::take(&mut self.0.lock().unwrap().fetches);
+        let mut state = self.0.lock().unwrap();
+        state.asked += 1;
+        if state.asked.is_multiple_of(SLOW) {
+            return;
+        }
+        let fetches = std::mem::take(&mut state.fetches);
+        drop(state);
         fetches.into_iter().for_each(|done| done());
     }
 }
