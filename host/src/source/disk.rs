@@ -137,6 +137,11 @@ fn name(directory: &Path) -> &Path {
 
 impl Tree for Disk {
     fn open_root(&mut self) -> io::Result<Option<PathBuf>> {
+        // What is open keeps its inode: if that has the name still, it is the same.
+        let is_same = |id| rustix::fs::stat(&self.root).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == id);
+        if self.id.is_some_and(|FileId { device, inode }| is_same((device, inode))) {
+            return Ok(None);
+        }
         let opened = Dir::open_ambient_dir(&self.root, ambient_authority()).and_then(|dir| {
             let meta = dir.dir_metadata()?;
             Ok((dir, FileId { device: MetadataExt::dev(&meta), inode: MetadataExt::ino(&meta) }))
