@@ -44,6 +44,8 @@ impl Source {
             reader,
             buffered: 0,
             queued: false,
+            is_cold: false,
+            is_fetched: false,
             timer: None,
             missing_since: None,
             after: None,

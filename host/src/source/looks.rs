@@ -21,8 +21,11 @@ impl Source {
     pub(super) fn take_news(&mut self, now: Instant) {
         let may_scan = now >= self.not_before;
         let changed = self.news.take(may_scan);
+        for id in changed.fetched {
+            self.take_fetched(id);
+        }
         for path in changed.paths {
-            let Ok(path) = path.strip_prefix(self.discovery.watched_root()) else { continue };
+            let Ok(path) = Path::new(&path).strip_prefix(self.discovery.watched_root()) else { continue };
             match self.paths.get(path) {
                 Some(id) => self.enqueue(*id),
                 // It may be new, or have this name since now.
@@ -31,7 +34,9 @@ impl Source {
             }
         }
         let has_new = changed.everything || !self.unknown.is_empty();
-        if may_scan && (has_new || now >= self.next_scan) {
+        // One that is due soon needs no turn of its own.
+        let is_due = now + self.settings.poll_interval / 2 >= self.next_scan;
+        if may_scan && (has_new || is_due) {
             self.scan(now, changed.is_lost);
             for path in std::mem::take(&mut self.unknown) {
                 if let Some(id) = self.paths.get(&path) {
