@@ -1,5 +1,5 @@
-# The commands of this project. Each does its own set-up; all need a Rust toolchain, `make test` logrotate, and
-# `make bench` rsyslog.
+# The commands of this project. Each does its own set-up; all need a Rust toolchain, `make test` logrotate,
+# Python, nginx and ClickHouse, and `make bench` rsyslog.
 
 # One profile for everything: wasmtime is built once.
 CARGO ?= cargo
@@ -7,12 +7,12 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
-.PHONY: demo test fuzz lint bench bench-isolation build logrotate plugins fmt clean
+.PHONY: demo test fuzz lint bench bench-isolation build logrotate servers plugins fmt clean
 
 demo: plugins ## the main job on generated logs, explained as it goes
 	$(WEIR) demo --plugin-dir target/plugins
 
-test: plugins logrotate ## all tests
+test: plugins logrotate servers ## all tests
 	$(CARGO) test --release --workspace
 
 fuzz: ## a minute of random logs: however they are read, the same events come out
@@ -36,6 +36,11 @@ build:
 logrotate:
 	@command -v logrotate >/dev/null || test -x /usr/sbin/logrotate || test "$$(id -u)" != 0 || \
 		{ apt-get update && apt-get install -y --no-install-recommends logrotate; }
+
+servers: ## what the sinks are tested against: stand-ins in Python, and nginx and ClickHouse
+	@command -v python3 >/dev/null || test "$$(id -u)" != 0 || \
+		{ apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
+	@python3 tests/servers/setup.py $(TARGET)/tmp --packages >/dev/null
 
 plugins: build ## the plugins that weir ships, and those that test it, as components in target/plugins
 	$(WEIR) plugin build $(dir $(PLUGINS)) --out target/plugins

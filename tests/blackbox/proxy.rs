@@ -86,10 +86,7 @@ struct State {
 impl Proxy {
     /// Listens on a free port of 127.0.0.1 and passes everything on.
     pub fn start(upstream_port: u16) -> Proxy {
-        let reserved = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        reserved.set_reuse_address(true).unwrap();
-        reserved.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
-        let port = reserved.local_addr().unwrap().as_socket().unwrap().port();
+        let (reserved, port) = reserve_port();
         let state = State { fault: Fault::None, epoch: 0, listener: None, open: Vec::new() };
         let shared = Arc::new(Shared {
             upstream: AtomicU16::new(upstream_port),
@@ -147,9 +144,7 @@ impl Proxy {
     }
 
     fn listen(&self, state: &mut State) {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)).into()).unwrap();
+        let socket = bind(self.port);
         socket.listen(1024).unwrap();
         let listener = Arc::new(TcpListener::from(socket));
         state.listener = Some(listener.clone());
@@ -167,6 +162,21 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.set(Fault::Refuse);
     }
+}
+
+/// A port of 127.0.0.1 that nobody else gets as long as the socket is there: who names it and reuses addresses may
+/// listen on it.
+pub fn reserve_port() -> (Socket, u16) {
+    let socket = bind(0);
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    (socket, port)
+}
+
+fn bind(port: u16) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into()).unwrap();
+    socket
 }
 
 /// Wakes who accepts, who has the other share of the socket.

@@ -47,6 +47,12 @@ class Running:
         self.process.stdout.close()
         return self.process.returncode
 
+    def tell(self, command):
+        """The answer to a command."""
+        self.process.stdin.write(command + "\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
     def events(self):
         return [json.loads(line) for line in self.lines("")]
 
