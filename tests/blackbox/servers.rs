@@ -15,7 +15,9 @@ use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -265,6 +267,7 @@ fn make_certificates(dir: &Path) {
         let mut params = CertificateParams::new([]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().unwrap();
         (params.self_signed(&key).unwrap().pem(), Issuer::new(params, key))
     };
@@ -610,8 +613,7 @@ tls = ssl.create_default_context(cafile=certificates + "/ca.pem")
 if own:
     tls.load_cert_chain(certificates + "/client.pem", certificates + "/client.key")
 connection = http.client.HTTPSConnection("localhost", port, context=tls)
-body = "".join('{"seq":%s}
-' % number for number in numbers)
+body = "".join('{"seq":%s}\n' % number for number in numbers)
 connection.request("POST", "/in", body, {"Content-Type": "application/x-ndjson"})
 print(connection.getresponse().status)
 "#,
@@ -632,9 +634,10 @@ print(connection.getresponse().status)
         let statuses: Vec<_> = passed.iter().map(|passed| passed.status).collect();
         assert_eq!(statuses, [200, 400, 413, 200]);
         let first = &passed[0];
-        assert_eq!((&*first.body, &*first.client, &*first.verified), ("{"seq":1}
-{"seq":2}
-", "CN=client", "SUCCESS"));
+        assert_eq!(
+            (&*first.body, &*first.client, &*first.verified),
+            ("{\"seq\":1}\n{\"seq\":2}\n", "CN=client", "SUCCESS")
+        );
     }
 
     #[test]
@@ -642,14 +645,14 @@ print(connection.getresponse().status)
         let _site = Site::new();
         let mut clickhouse = clickhouse();
         clickhouse.query("CREATE TABLE t (seq UInt32, content String) ENGINE = MergeTree ORDER BY seq").unwrap();
-        let insert = "INSERT INTO t FORMAT JSONEachRow {"seq":2,"content":"é"} {"seq":1,"content":"a"}";
+        let insert = r#"INSERT INTO t FORMAT JSONEachRow {"seq":2,"content":"é"} {"seq":1,"content":"a"}"#;
         assert_eq!(clickhouse.query(insert), Ok(String::new()));
         clickhouse.wait_for("t", 2);
         clickhouse.restart();
         let rows = clickhouse.rows("SELECT * FROM t ORDER BY seq");
         assert_eq!(rows.iter().map(|row| row["seq"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2]);
         assert_eq!(rows[1]["content"], "é");
-        let error = clickhouse.query("INSERT INTO t FORMAT JSONEachRow {"seq":3,"more":1}").unwrap_err();
+        let error = clickhouse.query(r#"INSERT INTO t FORMAT JSONEachRow {"seq":3,"more":1}"#).unwrap_err();
         assert!(error.starts_with("Code: 117, "), "{error}");
         clickhouse.kill();
         assert!(clickhouse.query("SELECT 1").is_err());
