@@ -9,9 +9,11 @@ use anyhow::{Context, Result};
 use crate::config::{self, Config, Logstore, Sink};
 use crate::metrics::SinkAccounts;
 use crate::sink::blackhole::{Blackhole, Nothing};
+use crate::sink::clickhouse::{self, InsertTransport};
 use crate::sink::compress::Compression;
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::delivery::{self, Delivery, Limits, Transport};
+use crate::sink::elasticsearch::{self, BulkTransport};
 use crate::sink::file::Files;
 use crate::sink::http::{self, HttpTransport};
 use crate::sink::ndjson::Ndjson;
@@ -90,9 +92,11 @@ impl Starter<'_> {
     fn start(&mut self, name: &str, sink: &Sink) -> Result<Arc<dyn Sender>> {
         Ok(match sink {
             Sink::Stdout => Arc::new(Stdout::new(name)),
-            Sink::File { path } => Arc::new(Files::new(name, path.clone())),
+            Sink::File(file) => Arc::new(Files::new(name, file)),
             Sink::Blackhole => Arc::new(Blackhole),
             Sink::Http(http) => self.deliver(name, &http.network, HttpTransport::new(http))?,
+            Sink::ClickHouse(sink) => self.deliver(name, &sink.network, InsertTransport::new(sink))?,
+            Sink::Elasticsearch(sink) => self.deliver(name, &sink.network, BulkTransport::new(sink))?,
         })
     }
 
@@ -125,16 +129,20 @@ pub fn dead_letters(config: &Config) -> DeadLetters {
 
 fn encoder(sink: &Sink, _logstore: &Logstore) -> Box<dyn Encode> {
     match sink {
-        Sink::Stdout | Sink::File { .. } => Box::<Ndjson>::default(),
+        Sink::Stdout | Sink::File(_) => Box::<Ndjson>::default(),
         Sink::Blackhole => Box::new(Nothing),
         Sink::Http(http) => http::encoder(http),
+        Sink::ClickHouse(sink) => clickhouse::encoder(sink),
+        Sink::Elasticsearch(sink) => elasticsearch::encoder(sink),
     }
 }
 
 fn compression(sink: &Sink) -> Compression {
     match sink {
-        Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Compression::None,
+        Sink::Stdout | Sink::File(_) | Sink::Blackhole => Compression::None,
         Sink::Http(http) => http.compression,
+        Sink::ClickHouse(sink) => sink.compression,
+        Sink::Elasticsearch(sink) => sink.compression,
     }
 }
 

@@ -10,7 +10,7 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there.
+//! [`shares`] of CPU time · `sink_…` one for each sink · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there.
 
 mod bombs;
 mod checkpoints;
@@ -35,3 +35,6 @@ mod refused;
 mod restart;
 mod servers;
 mod shares;
+mod sink_clickhouse;
+mod sink_elasticsearch;
+mod sink_file;
