@@ -361,6 +361,93 @@ fn torn_line(file: &File, len: u64) -> io::Result<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PathTemplate;
+    use crate::config::sinks::Rotate;
+
+    /// Files under a directory that are rotated when they would be larger than 10 bytes; and all there are.
+    fn rotating(dir: &Path, path: &str) -> (ToFiles, impl Fn() -> Vec<(String, String)>) {
+        let rotate = Some(Rotate { size: 10, age: None, keep: 9 });
+        let config = Config { rotate, ..Config::plain(PathTemplate::parse(path, dir).unwrap()) };
+        let (keeper, _) = Keeper::start("test", 9, config.compression);
+        let (sink, hour) = ("test".to_owned(), UtcHour::of(0));
+        let (paths, open) = (HashMap::new(), HashMap::new());
+        let files = ToFiles { sink, config, hour, paths, open, written: None, failed: None, keeper: Some(keeper) };
+        let dir = dir.to_owned();
+        let all = move || {
+            let entries = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap());
+            let mut all: Vec<_> = entries
+                .map(|entry| {
+                    let name = entry.file_name().into_string().unwrap();
+                    // Without the time of its rotation.
+                    let name =
+                        name.split("log-").next().unwrap().to_owned() + if name.contains("log-") { "+" } else { "" };
+                    (name, fs::read_to_string(entry.path()).unwrap())
+                })
+                .collect();
+            all.sort();
+            all
+        };
+        (files, all)
+    }
+
+    #[track_caller]
+    fn put(files: &mut ToFiles, target: &LogstoreName, text: &str) {
+        files.begin(target, text.len()).unwrap();
+        assert_eq!(files.write(target, text.as_bytes()).unwrap(), text.len());
+    }
+
+    fn all(all: &[(&str, &str)]) -> Vec<(String, String)> {
+        all.iter().map(|(name, text)| (name.to_string(), text.to_string())).collect()
+    }
+
+    #[test]
+    fn a_file_is_put_aside_between_payloads_and_before_it_is_too_large() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut files, found) = rotating(dir.path(), "a.log");
+        let target = "p/l".parse().unwrap();
+        for text in ["{1234}\n", "{}\n", "{1}\n", "{a payload that is long}\n", "{2}\n"] {
+            put(&mut files, &target, text);
+        }
+        let expected =
+            [("a.+", "{1234}\n{}\n"), ("a.+", "{1}\n"), ("a.+", "{a payload that is long}\n"), ("a.log", "{2}\n")];
+        assert_eq!(found(), all(&expected));
+        // A line that was written in part is written again, whole, and its beginning cut off.
+        let text = b"{3}\n{45}\n";
+        files.begin(&target, 1).unwrap();
+        assert_eq!(files.write(&target, &text[..6]).unwrap(), 6);
+        let from = files.recover(&target, text, 6);
+        assert_eq!(from, 4);
+        files.write(&target, &text[from..]).unwrap();
+        assert_eq!(found().last().unwrap().1, "{2}\n{3}\n{45}\n");
+    }
+
+    #[test]
+    fn a_file_whose_hour_is_over_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut files, found) = rotating(dir.path(), "{date}.log");
+        let target = "p/l".parse().unwrap();
+        files.paths.insert("p/l".parse().unwrap(), dir.path().join("1970-01-01.log"));
+        files.write(&target, b"{}\n").unwrap();
+        put(&mut files, &target, "{1}\n");
+        let today = files.paths[&target].file_name().unwrap().to_str().unwrap().to_owned();
+        assert_eq!(found(), all(&[("1970-01-01.+", "{}\n"), (&today, "{1}\n")]));
+        assert_eq!(files.open.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_not_at_its_path_any_more_is_begun_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut files, found) = rotating(dir.path(), "a.log");
+        let target = "p/l".parse().unwrap();
+        put(&mut files, &target, "{1}\n");
+        fs::rename(dir.path().join("a.log"), dir.path().join("b")).unwrap();
+        // It is looked at once a second.
+        put(&mut files, &target, "{2}\n");
+        let open = files.open.values_mut().next().unwrap();
+        open.looked -= LOOK_EVERY;
+        put(&mut files, &target, "{3}\n");
+        assert_eq!(found(), all(&[("a.log", "{3}\n"), ("b", "{1}\n{2}\n")]));
+    }
 
     #[test]
     fn only_our_own_torn_line_is_cut_off() {
