@@ -9,9 +9,11 @@ use anyhow::{Context, Result};
 use crate::config::{self, Config, Logstore, Sink};
 use crate::metrics::SinkAccounts;
 use crate::sink::blackhole::{Blackhole, Nothing};
+use crate::sink::clickhouse::{self, InsertTransport};
 use crate::sink::compress::Compression;
 use crate::sink::dead_letters::DeadLetters;
 use crate::sink::delivery::{self, Delivery, Limits, Transport};
+use crate::sink::elasticsearch::{self, BulkTransport};
 use crate::sink::file::Files;
 use crate::sink::http::{self, HttpTransport};
 use crate::sink::kafka::{self, KafkaTransport};
@@ -94,7 +96,7 @@ impl Starter<'_> {
         Ok(match (sink, remote) {
             (_, Some((network, transport))) => self.deliver(name, network, transport)?,
             (Sink::Stdout, None) => Arc::new(Stdout::new(name)),
-            (Sink::File { path }, None) => Arc::new(Files::new(name, path.clone())),
+            (Sink::File(file), None) => Arc::new(Files::new(name, file)),
             (_, None) => Arc::new(Blackhole),
         })
     }
@@ -134,7 +136,9 @@ pub fn dead_letters_dir(config: &Config) -> std::path::PathBuf {
 /// How payloads are sent to a sink of that name; none if it is not on the network.
 pub fn transport(name: &str, sink: &Sink) -> Option<Box<dyn Transport>> {
     Some(match sink {
-        Sink::Stdout | Sink::File { .. } | Sink::Blackhole => return None,
+        Sink::Stdout | Sink::File(_) | Sink::Blackhole => return None,
+        Sink::ClickHouse(sink) => Box::new(InsertTransport::new(sink)),
+        Sink::Elasticsearch(sink) => Box::new(BulkTransport::new(sink)),
         Sink::Http(http) => Box::new(HttpTransport::new(http)),
         Sink::Kafka(kafka) => Box::new(KafkaTransport::new(name, kafka)),
         Sink::Otlp(otlp) => Box::new(OtlpTransport::new(otlp)),
@@ -143,22 +147,26 @@ pub fn transport(name: &str, sink: &Sink) -> Option<Box<dyn Transport>> {
 
 fn encoder(sink: &Sink, logstore: &Logstore) -> Box<dyn Encode> {
     match sink {
-        Sink::Stdout | Sink::File { .. } => Box::<Ndjson>::default(),
+        Sink::Stdout | Sink::File(_) => Box::<Ndjson>::default(),
         Sink::Blackhole => Box::new(Nothing),
         Sink::Http(http) => http::encoder(http),
         Sink::Kafka(kafka) => kafka::encoder(kafka),
         Sink::Otlp(otlp) => otlp::encoder(otlp, &logstore.name),
+        Sink::ClickHouse(sink) => clickhouse::encoder(sink),
+        Sink::Elasticsearch(sink) => elasticsearch::encoder(sink),
     }
 }
 
 /// How a sink's payloads are compressed.
 pub fn compression(sink: &Sink) -> Compression {
     match sink {
-        Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Compression::None,
+        Sink::Stdout | Sink::File(_) | Sink::Blackhole => Compression::None,
         Sink::Http(http) => http.compression,
         // Its client compresses what goes to each partition.
         Sink::Kafka(_) => Compression::None,
         Sink::Otlp(otlp) => otlp.compression,
+        Sink::ClickHouse(sink) => sink.compression,
+        Sink::Elasticsearch(sink) => sink.compression,
     }
 }
 

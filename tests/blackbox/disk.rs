@@ -1,9 +1,12 @@
 //! No space left under the file sink.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
+use std::io::Read;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use flate2::read::MultiGzDecoder;
 
 use crate::harness::{Agent, Site, binary, contents, numbered, numbers, parse};
 
@@ -100,6 +103,72 @@ fn on_a_device_that_is_always_full(site: &Site) {
     let ran = agent.stop();
     ran.assert_counts("a/b", [EVENTS, EVENTS, 0, 0]);
     assert_eq!(site.contents("a/b"), numbered(0..EVENTS));
+}
+
+#[test]
+fn a_full_disk_holds_files_that_are_rotated_and_compressed() {
+    let Some(flags) = private_mount() else { return };
+    let site = Site::new();
+    site.write(
+        "weir.yaml",
+        "data_dir: data
+logstores:
+  - { name: a/b, files: { root: logs }, sink: out }
+sinks:
+  out:
+    type: file
+    path: 'out/{project}/{logstore}.ndjson'
+    rotate: { size: 64KiB, keep: 1000 }
+    compression: gzip
+    sync: payload
+",
+    );
+    fs::create_dir_all(site.path("out")).unwrap();
+    let mut command = Command::new("unshare");
+    let script =
+        "mount -t tmpfs -o size=16m none out && head -c 16400000 /dev/zero > out/in-the-way && exec \"$0\" \"$@\"";
+    command.args(flags).args(["sh", "-c", script]).arg(binary());
+    // What hardly gets smaller.
+    let mut random = fastrand::Rng::with_seed(1);
+    let line = |number: u64| format!("{number} {}\n", (0..300).map(|_| random.alphanumeric()).collect::<String>());
+    let text: String = (0..EVENTS).map(line).collect();
+    site.write("logs/a.log", &text);
+    let mut agent = site.start_by(command);
+    agent.wait_to_say("No space left on device");
+    let out: PathBuf = format!("/proc/{}/root{}", agent.pid(), site.path("out").display()).into();
+    fs::remove_file(out.join("in-the-way")).unwrap();
+    let mut found = Vec::new();
+    agent.wait("all lines", |_| {
+        found = everything(&out.join("a"));
+        found.len() as u64 >= EVENTS
+    });
+    agent.stop().assert_counts("a/b", [EVENTS, EVENTS, 0, 0]);
+    assert!(found.iter().map(|content| format!("{content}\n")).collect::<String>() == text, "some are lost or doubled");
+}
+
+/// The contents of all files of a directory, in the order of their names; none, if it changes meanwhile.
+fn everything(dir: &Path) -> Vec<String> {
+    let list = || -> Vec<_> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut entries: Vec<_> = entries.collect();
+        // The one that is written to is the newest.
+        entries.sort_by_key(|path| (path.extension().is_some_and(|extension| extension == "ndjson"), path.clone()));
+        entries
+    };
+    let (before, mut bytes) = (list(), Vec::new());
+    for path in &before {
+        let Ok(mut file) = File::open(path) else { return Vec::new() };
+        let is_read = match path.extension().and_then(|extension| extension.to_str()) {
+            Some("part") => return Vec::new(),
+            Some("gz") => MultiGzDecoder::new(file).read_to_end(&mut bytes).is_ok(),
+            _ => file.read_to_end(&mut bytes).is_ok(),
+        };
+        if !is_read || !bytes.is_empty() && !bytes.ends_with(b"\n") {
+            return Vec::new();
+        }
+    }
+    let plain = |path: &PathBuf| path.extension().is_none_or(|extension| extension != "gz" && extension != "ndjson");
+    if list() != before || before.iter().any(plain) { Vec::new() } else { contents(&parse(&bytes)) }
 }
 
 #[test]

@@ -43,3 +43,6 @@ mod servers;
 mod shares;
 mod sink_kafka;
 mod sink_otlp;
+mod sink_clickhouse;
+mod sink_elasticsearch;
+mod sink_file;

@@ -26,11 +26,11 @@ pub use limits::Limits;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use project::Project;
 pub use resolved::{
-    Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef, PluginUse,
-    Rotated, StartAt, WhenFull,
+    Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef,
+    PluginUse, Rotated, StartAt, WhenFull,
 };
 pub use sinks::Sink;
-pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, Template, is_name};
+pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, Template, UtcHour, is_name};
 
 /// Where plugins are looked for if the config doesn't say.
 pub fn default_plugin_dirs() -> Vec<PathBuf> {
@@ -265,7 +265,7 @@ confine: off
             projects: BTreeMap::from([("shop".into(), shop), ("other".into(), Project::default())]),
             logstores: vec![access, app],
             sinks: BTreeMap::from([
-                ("archive".into(), Sink::File { path: archive }),
+                ("archive".into(), Sink::File(Box::new(sinks::File::plain(archive)))),
                 ("nowhere".into(), Sink::Blackhole),
                 ("screen".into(), Sink::Stdout),
             ]),
@@ -366,7 +366,7 @@ weir.yaml:25:5: logstores[2].sink: is required
 weir.yaml:26:14: logstores[2].files.root: environment variable NOPE is not set
   hint: set it, or write `${{NOPE:-default}}`
 weir.yaml:28:26: sinks.archive.path: unknown placeholder `{{tenant}}`
-  hint: placeholders are {{project}} and {{logstore}}
+  hint: placeholders are {{project}}, {{logstore}}, {{date}} and {{hour}}
 weir.yaml:29:10: sinks.out.type: unknown word "stdot"
   hint: did you mean `stdout`?
 weir.yaml:30:21: sinks.up.path: must not have `..` in it
@@ -647,7 +647,10 @@ weir.yaml:32:29: sinks.extra.path: unknown key
                 Ok(Loaded { config, .. }) => {
                     assert!(!config.logstores.is_empty());
                     assert!(
-                        config.logstores.iter().all(|logstore| logstore.sinks.iter().all(|sink| config.sinks.contains_key(sink))),
+                        config
+                            .logstores
+                            .iter()
+                            .all(|logstore| logstore.sinks.iter().all(|sink| config.sinks.contains_key(sink))),
                         "{text}"
                     );
                     good += 1;

@@ -58,22 +58,51 @@ enum Part {
     Text(String),
     Project,
     Logstore,
+    Date,
+    Hour,
+}
+
+/// An hour of UTC: so many since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UtcHour(i64);
+
+impl UtcHour {
+    /// The one that a time in Unix seconds is in.
+    pub fn of(seconds: i64) -> Self {
+        UtcHour(seconds.div_euclid(3600))
+    }
+
+    /// The one that it is.
+    pub fn now() -> Self {
+        UtcHour::of(jiff::Timestamp::now().as_second())
+    }
+
+    /// `2006-01-02` and `15`.
+    fn date_and_hour(self) -> (String, String) {
+        let text = jiff::Timestamp::from_second(self.0.saturating_mul(3600)).unwrap_or_default().to_string();
+        let (date, time) = text.split_once('T').unwrap_or((&text, ""));
+        (date.to_owned(), time.get(..2).unwrap_or("00").to_owned())
+    }
 }
 
 impl Template {
     /// Reads a template.
     pub fn parse(text: &str) -> Result<Self, BadTemplate> {
+        Template::parse_with(text, |name| match name {
+            "project" => Some(Part::Project),
+            "logstore" => Some(Part::Logstore),
+            _ => None,
+        })
+    }
+
+    fn parse_with(text: &str, placeholder: impl Fn(&str) -> Option<Part>) -> Result<Self, BadTemplate> {
         let (mut parts, mut rest) = (Vec::new(), text);
         while let Some(brace) = rest.find(['{', '}']) {
             let (before, after) = rest.split_at(brace);
             let inside = after.strip_prefix('{').and_then(|after| after.split_once('}'));
             let (name, after) = inside.ok_or(BadTemplate::Unbalanced)?;
             parts.extend((!before.is_empty()).then(|| Part::Text(before.to_owned())));
-            parts.push(match name {
-                "project" => Part::Project,
-                "logstore" => Part::Logstore,
-                _ => return Err(BadTemplate::Unknown(name.to_owned())),
-            });
+            parts.push(placeholder(name).ok_or_else(|| BadTemplate::Unknown(name.to_owned()))?);
             rest = after;
         }
         parts.extend((!rest.is_empty()).then(|| Part::Text(rest.to_owned())));
@@ -82,12 +111,18 @@ impl Template {
 
     /// The text for that logstore.
     pub fn render(&self, name: &LogstoreName) -> String {
+        self.render_with(name, &("", ""))
+    }
+
+    fn render_with(&self, name: &LogstoreName, (date, hour): &(&str, &str)) -> String {
         let parts = self.0.iter().map(|part| match part {
             Part::Text(text) => text,
-            Part::Project => &name.project,
-            Part::Logstore => &name.logstore,
+            Part::Project => &*name.project,
+            Part::Logstore => &*name.logstore,
+            Part::Date => date,
+            Part::Hour => hour,
         });
-        parts.map(String::as_str).collect()
+        parts.collect()
     }
 
     /// What comes before the first placeholder.
@@ -99,7 +134,7 @@ impl Template {
     }
 }
 
-/// A path with `{project}` and `{logstore}` in it.
+/// A path with `{project}`, `{logstore}`, `{date}` and `{hour}` in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathTemplate {
     /// What the rest is relative to, unless it is absolute.
@@ -133,7 +168,13 @@ impl PathTemplate {
         if matches!(text.rsplit('/').next(), None | Some("" | ".")) {
             return Err(BadTemplate::NoFile);
         }
-        let path = Template::parse(text.trim_start_matches("./"))?;
+        let path = Template::parse_with(text.trim_start_matches("./"), |name| match name {
+            "project" => Some(Part::Project),
+            "logstore" => Some(Part::Logstore),
+            "date" => Some(Part::Date),
+            "hour" => Some(Part::Hour),
+            _ => None,
+        })?;
         Ok(PathTemplate { base: base.to_owned(), path })
     }
 
@@ -143,9 +184,18 @@ impl PathTemplate {
         self.base.join(fixed.rfind('/').map_or("", |slash| &fixed[..=slash])).components().collect()
     }
 
-    /// The path for that logstore. Absolute if the base is.
-    pub fn render(&self, name: &LogstoreName) -> PathBuf {
-        self.base.join(self.path.render(name))
+    /// The path for that logstore in that hour. Absolute if the base is.
+    pub fn render(&self, name: &LogstoreName, hour: UtcHour) -> PathBuf {
+        if !self.is_dated() {
+            return self.base.join(self.path.render(name));
+        }
+        let (date, hour) = hour.date_and_hour();
+        self.base.join(self.path.render_with(name, &(&date, &hour)))
+    }
+
+    /// Whether it changes with time.
+    pub fn is_dated(&self) -> bool {
+        self.path.0.iter().any(|part| matches!(part, Part::Date | Part::Hour))
     }
 }
 
@@ -180,9 +230,25 @@ mod tests {
         ];
         for (text, path, directory) in cases {
             let template = PathTemplate::parse(text, Path::new("/etc/{x}")).unwrap();
-            assert_eq!(template.render(&name).to_str(), Some(path));
+            assert_eq!(template.render(&name, UtcHour::of(0)).to_str(), Some(path));
             assert_eq!(template.directory().to_str(), Some(directory));
         }
+    }
+
+    #[test]
+    fn a_path_may_have_the_date_and_hour_in_it() {
+        let name: LogstoreName = "shop/nginx".parse().unwrap();
+        let template = PathTemplate::parse("/out/{project}/{date}/{hour}-{logstore}", Path::new("/")).unwrap();
+        for (seconds, path) in [
+            (0, "/out/shop/1970-01-01/00-nginx"),
+            (3599, "/out/shop/1970-01-01/00-nginx"),
+            (1_136_214_245, "/out/shop/2006-01-02/15-nginx"),
+            (-1, "/out/shop/1969-12-31/23-nginx"),
+        ] {
+            assert_eq!(template.render(&name, UtcHour::of(seconds)).to_str(), Some(path));
+        }
+        assert!(template.is_dated());
+        assert_eq!(Template::parse("{date}"), Err(BadTemplate::Unknown("date".into())));
     }
 
     #[test]

@@ -6,7 +6,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use super::capabilities::Keep;
-use crate::config::{Config, Logstore, LogstoreName, PathTemplate, PluginRef, Sink};
+use crate::config::sinks::File;
+use crate::config::{Config, Logstore, LogstoreName, PluginRef, Sink, UtcHour};
 
 /// Directories whose other contents are nobody's logs: a root in one of them is granted by itself, if it is there.
 const SYSTEM: [&str; 10] = ["/", "/boot", "/dev", "/etc", "/home", "/proc", "/run", "/sys", "/usr", "/var"];
@@ -40,6 +41,8 @@ pub struct Needs {
     pub run: BTreeSet<PathBuf>,
     /// To make files and directories in, to read them and to write to them.
     pub write: BTreeSet<PathBuf>,
+    /// The same, and to list, rename and remove files.
+    pub rotate: BTreeSet<PathBuf>,
     /// To do anything in.
     pub own: BTreeSet<PathBuf>,
     /// Ports of TCP to connect to.
@@ -73,7 +76,7 @@ impl Needs {
             }
             for sink in &logstore.sinks {
                 match &config.sinks[sink] {
-                    Sink::File { path } => needs.add_output(path, &path.render(&logstore.name)),
+                    Sink::File(file) => needs.add_output(file, &file.path.render(&logstore.name, UtcHour::now())),
                     Sink::Stdout | Sink::Blackhole => {}
                     sink => needs.add_network(sink, &logstore.name),
                 }
@@ -160,21 +163,35 @@ impl Needs {
     }
 
     /// What is the same for all logstores of the sink; where that is not more than one would give, each by itself.
-    fn add_output(&mut self, template: &PathTemplate, file: &Path) {
+    fn add_output(&mut self, sink: &File, file: &Path) {
         // A device, a pipe, or a link to something elsewhere.
         if fs::symlink_metadata(file).is_ok_and(|meta| !meta.is_file()) {
             self.write.insert(file.to_owned());
         }
-        let own = file.parent().unwrap_or(file);
-        for directory in [&*template.directory(), own] {
+        let (rotates, is_dated) = (sink.rotate.is_some(), sink.path.is_dated());
+        let fixed = sink.path.directory();
+        // Of a path with a date no more is known of tomorrow's.
+        let own = if is_dated { &fixed } else { file.parent().unwrap_or(file) };
+        for directory in [&*fixed, own] {
             // If it can't be made, the sink says so, and tries again.
             let _ = fs::create_dir_all(directory);
-            let directory = nearest(directory);
-            if !is_system(&directory) {
-                self.write.insert(directory);
+            let (is_last, directory) = (own == directory, nearest(directory));
+            let must_be = (rotates || is_dated) && is_last;
+            if !is_system(&directory) || must_be {
+                if is_system(&directory) {
+                    let why = if rotates { "is rotated" } else { "has a date in its name" };
+                    let what = sink.path.directory();
+                    self.gaps.push(format!("writing files: all of {}, as a sink's file in it {why}", what.display()));
+                }
+                self.written.extend((rotates || is_dated).then(|| directory.clone()));
+                if rotates {
+                    self.rotate.insert(directory)
+                } else {
+                    self.write.insert(directory)
+                };
                 break;
             }
-            if own == directory {
+            if is_last {
                 let _ = fs::OpenOptions::new().create(true).append(true).custom_flags(NONBLOCK).open(file);
                 self.write.extend(real(file));
             }

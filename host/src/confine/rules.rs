@@ -24,6 +24,10 @@ const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 const RUN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | Execute});
 /// What sinks write.
 const WRITE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | WriteFile | Truncate | MakeReg | MakeDir});
+/// What sinks write and rotate.
+const ROTATE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
+    ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile
+});
 /// The agent's own files.
 const OWN: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
     ReadFile | ReadDir | WriteFile | Truncate | MakeReg | MakeDir | RemoveFile | RemoveDir | Refer
@@ -36,7 +40,9 @@ pub fn restrict(needs: &Needs) -> Result<u32> {
         .handle_access(if needs.connects_anywhere { AccessNet::BindTcp.into() } else { AccessNet::from_all(NEWEST) })?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
-    for (paths, access) in [(&needs.read, READ), (&needs.run, RUN), (&needs.write, WRITE), (&needs.own, OWN)] {
+    let granted =
+        [(&needs.read, READ), (&needs.run, RUN), (&needs.write, WRITE), (&needs.rotate, ROTATE), (&needs.own, OWN)];
+    for (paths, access) in granted {
         for path in paths {
             grant(&mut ruleset, path, access)?;
         }

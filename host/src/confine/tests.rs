@@ -243,8 +243,37 @@ fn no_more_than_is_needed_is_granted() {
 
     // A device by itself, not its directory.
     let full = config::PathTemplate::parse("/dev/full", Path::new("/")).unwrap();
-    config.sinks.insert("out".into(), config::Sink::File { path: full });
+    config.sinks.insert("out".into(), config::Sink::File(Box::new(config::sinks::File::plain(full))));
     assert_eq!(needs(&config).write, ["/dev/full".into()].into());
+}
+
+#[test]
+fn only_files_that_are_rotated_can_be_renamed_and_removed() {
+    let (site, mut config) = site();
+    let at = |name: &str| site.path().join(name);
+    let path = config::PathTemplate::parse("out/{project}/{date}.ndjson", site.path()).unwrap();
+    let rotate = config::sinks::Rotate { size: 1 << 20, age: None, keep: 1 };
+    let rotated = config::sinks::File { rotate: Some(rotate), ..config::sinks::File::plain(path) };
+    config.sinks.insert("out".into(), config::Sink::File(Box::new(rotated)));
+    let found = needs(&config);
+    let real = fs::canonicalize(site.path()).unwrap();
+    assert_eq!((found.write.len(), &found.rotate), (0, &[real.join("out")].into()));
+    confined(&found, |_| {
+        fs::create_dir(at("out/a")).unwrap();
+        append(&at("out/a/b")).unwrap();
+        fs::rename(at("out/a/b"), at("out/a/c")).unwrap();
+        assert_eq!(fs::read_dir(at("out/a")).unwrap().count(), 1);
+        fs::remove_file(at("out/a/c")).unwrap();
+        denied(fs::rename(at("node/logs/a.log"), at("out/a.log")));
+        denied(symlink("/", at("out/link")));
+    });
+
+    // Where it is not known what is beside it, all is granted, and said.
+    let path = config::PathTemplate::parse("/var/{date}.ndjson", site.path()).unwrap();
+    config.sinks.insert("out".into(), config::Sink::File(Box::new(config::sinks::File::plain(path))));
+    let found = needs(&config);
+    assert_eq!(found.write, [fs::canonicalize("/var").unwrap()].into());
+    assert_eq!(found.gaps, ["writing files: all of /var, as a sink's file in it has a date in its name"]);
 }
 
 #[test]

@@ -42,6 +42,7 @@ enum LiveAuth {
     None,
     Basic(String, Live),
     Bearer(Live),
+    ApiKey(Live),
 }
 
 impl Client {
@@ -52,6 +53,7 @@ impl Client {
             Auth::None => LiveAuth::None,
             Auth::Basic(user, password) => LiveAuth::Basic(user.clone(), Live::new(password)),
             Auth::Bearer(token) => LiveAuth::Bearer(Live::new(token)),
+            Auth::ApiKey(key) => LiveAuth::ApiKey(Live::new(key)),
         };
         let is_secure = url.starts_with("https:");
         Client { network: network.clone(), auth, is_http2: false, is_secure, made: Mutex::default() }
@@ -145,6 +147,7 @@ impl Client {
                 format!("Basic {}", STANDARD.encode(format!("{user}:{}", password.get()?)))
             }
             LiveAuth::Bearer(token) => format!("Bearer {}", token.get()?),
+            LiveAuth::ApiKey(key) => format!("ApiKey {}", key.get()?),
         };
         let mut value = HeaderValue::from_str(&value).map_err(|_| "the credentials fit in no header".to_owned())?;
         value.set_sensitive(true);

@@ -6,15 +6,17 @@
 //! share. A payload that is done with comes back to its lane through its [`Receipt`], which is what settles offsets.
 //!
 //! `records` encoded events, and bodies made of them · `compress` · `outlet` when a payload is closed · `ndjson` the
-//! encoder that most share · `writer`, with `file` and `stdout` · `delivery` retries, concurrency, splitting ·
+//! encoder that most share · `writer`, with `file` (and its `rotation`) and `stdout` · `delivery` retries, concurrency, splitting ·
 //! `dead_letters` · `client` HTTP and TLS, with `secret` · one file for each destination.
 
 pub mod blackhole;
 mod buffer;
+pub mod clickhouse;
 pub mod client;
 pub mod compress;
 pub mod dead_letters;
 pub mod delivery;
+pub mod elasticsearch;
 pub mod file;
 pub mod http;
 pub mod kafka;
@@ -22,6 +24,7 @@ pub mod ndjson;
 pub mod otlp;
 pub mod outlet;
 pub mod records;
+mod rotation;
 mod secret;
 pub mod stdout;
 mod writer;
@@ -31,8 +34,8 @@ use std::time::Duration;
 
 pub use buffer::Buffer;
 pub use outlet::Outlet;
-pub use records::Encode;
 use records::Body;
+pub use records::Encode;
 
 use crate::config::LogstoreName;
 

@@ -2,7 +2,10 @@
 //!
 //! A cell of kind `integer`, `float`, `boolean` or `json` is written as it stands if it really is that in JSON,
 //! and as a string if not. Bytes that are not UTF-8 become U+FFFD.
+//!
+//! A [`Style`] says what is different for other destinations that take JSON objects.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::de::IgnoredAny;
@@ -15,14 +18,59 @@ use crate::event::{Batch, CELL, Field, Kind, Tags, UNKNOWN_TIME};
 /// Bytes that are copied and looked at at once.
 const BLOCK: usize = 16;
 
+/// The member that says why an event failed.
+const ERROR: &str = "__error__";
+
+/// How events are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Style {
+    /// Stands before each event, if it is not empty.
+    pub before: Vec<u8>,
+    /// The name of the time's member.
+    pub time: String,
+    /// Whether an event whose time is unknown has the time at which it is written.
+    pub is_always_timed: bool,
+    /// The name of the tags' member.
+    pub tags: String,
+    /// How the tags are written.
+    pub tags_as: TagsAs,
+    /// Whether no two members of an event may have the same name. Of those that would, the later ones get a number:
+    /// `name_2`; and an event's own field is kept, where it has one of the time's name.
+    pub names_are_unique: bool,
+}
+
+/// How tags are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagsAs {
+    /// An object of strings.
+    Object,
+    /// A string, which is such an object in JSON.
+    Text,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Style {
+            before: Vec::new(),
+            time: "__time__".to_owned(),
+            is_always_timed: false,
+            tags: "__tags__".to_owned(),
+            tags_as: TagsAs::Object,
+            names_are_unique: false,
+        }
+    }
+}
+
 /// An encoder, which remembers the fields and tags of the last batch as they are written.
 #[derive(Default)]
 pub struct Ndjson {
     /// Whether events are the elements of an array.
     is_array: bool,
+    style: Style,
     fields: Vec<Field>,
     /// What stands before the values of each field.
     prefixes: Vec<Prefix>,
+    names: Names,
     tags: Arc<Tags>,
     /// What ends an event: its tags, a brace and a newline.
     suffix: Vec<u8>,
@@ -36,28 +84,38 @@ impl Encode for Ndjson {
             out.begin_group(&Arc::default());
         }
         let text = Text::look_at(&batch.arena);
-        let mut marks = batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
+        let now = if self.style.is_always_timed { now() } else { UNKNOWN_TIME };
+        let mut marks =
+            batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
         let mut line = Line { room: std::mem::take(&mut out.bytes.room), len: out.bytes.len, promised: 0 };
         let end = batch.len().min(from.saturating_add(out.left(room)));
         let mut event = from;
         while event < end {
-            if self.is_array {
-                line.put(b",");
+            if !self.style.before.is_empty() {
+                line.put(&self.style.before);
             }
             let begun = line.len;
             let cells = batch.event(event);
+            let (mut has_twins, mut has_time) = (false, false);
+            if self.style.names_are_unique {
+                (has_twins, has_time) = self.names.look_at(cells);
+            }
             line.promise(cells.chunks_exact(CELL).map(|cell| (cell[2] - cell[1]) as usize + PER_CELL).sum());
-            for cell in cells.chunks_exact(CELL) {
-                let prefix = &self.prefixes[cell[0] as usize];
-                let (start, end) = (cell[1] as usize, cell[2] as usize);
-                line.put_prefix(prefix);
-                match prefix.kind {
-                    Kind::Text => line.put_text(&text, start, end),
-                    kind => line.put_value(&text, kind, start, end),
+            if has_twins {
+                let renamed = self.names.rename(&self.fields, cells, &self.style);
+                for (cell, renamed) in cells.chunks_exact(CELL).zip(&renamed) {
+                    line.put_cell(&text, renamed.as_ref().unwrap_or(&self.prefixes[cell[0] as usize]), cell);
+                }
+            } else {
+                for cell in cells.chunks_exact(CELL) {
+                    line.put_cell(&text, &self.prefixes[cell[0] as usize], cell);
                 }
             }
-            let time = batch.time(event);
-            if time != UNKNOWN_TIME {
+            let time = match batch.time(event) {
+                UNKNOWN_TIME => now,
+                time => time,
+            };
+            if time != UNKNOWN_TIME && !has_time {
                 line.put(self.clock.member(time));
             }
             if let Some(mark) = marks.next_if(|mark| mark.event as usize == event) {
@@ -101,7 +159,12 @@ fn wrap_array(_: &[u8], events: &[u8], out: &mut Vec<u8>) -> usize {
 impl Ndjson {
     /// Writes events as the elements of a JSON array, with what stands around them.
     pub fn array() -> Self {
-        Ndjson { is_array: true, ..Ndjson::default() }
+        Ndjson { is_array: true, ..Ndjson::with(Style { before: b",".to_vec(), ..Style::default() }) }
+    }
+
+    /// Writes events in that style.
+    pub fn with(style: Style) -> Self {
+        Ndjson { clock: Clock::new(&style.time), style, ..Ndjson::default() }
     }
 
     /// All of a batch, as lines.
@@ -115,11 +178,14 @@ impl Ndjson {
     fn prepare(&mut self, batch: &Batch) {
         if self.fields != batch.fields {
             self.fields.clone_from(&batch.fields);
-            self.prefixes = batch.fields.iter().map(Prefix::new).collect();
+            self.prefixes = batch.fields.iter().map(|field| Prefix::new(&field.name, field.kind)).collect();
+            if self.style.names_are_unique {
+                self.names = Names::new(&batch.fields, &self.style);
+            }
         }
         if self.suffix.is_empty() || !Arc::ptr_eq(&self.tags, &batch.tags) {
             self.tags = batch.tags.clone();
-            self.suffix = suffix(&batch.tags);
+            self.suffix = suffix(&batch.tags, &self.style);
         }
     }
 }
@@ -137,26 +203,105 @@ struct Prefix {
 }
 
 impl Prefix {
-    fn new(field: &Field) -> Self {
+    fn new(name: &str, kind: Kind) -> Self {
         let mut whole = b",".to_vec();
-        whole.extend(json_string(&field.name));
-        whole.extend_from_slice(if field.kind == Kind::Text { b":\"" } else { b":" });
+        whole.extend(json_string(name));
+        whole.extend_from_slice(if kind == Kind::Text { b":\"" } else { b":" });
         let mut short = [0; SHORT];
         let len = whole.len();
         short[..len.min(SHORT)].copy_from_slice(&whole[..len.min(SHORT)]);
-        Prefix { kind: field.kind, len, short, whole }
+        Prefix { kind, len, short, whole }
     }
 }
 
-fn suffix(tags: &Tags) -> Vec<u8> {
-    let mut suffix = Vec::new();
-    for (i, (name, value)) in tags.iter().enumerate() {
-        suffix.extend_from_slice(if i == 0 { b",\"__tags__\":{" } else { b"," });
-        suffix.extend(json_string(name));
-        suffix.push(b':');
-        suffix.extend(json_string(value));
+/// Which fields have the same name. An event may have a field twice, also by two fields of different kinds.
+#[derive(Default)]
+struct Names {
+    /// For each field, the first of its name.
+    first: Vec<u32>,
+    /// For each field that is the first of its name, the last event that had it.
+    seen: Vec<u64>,
+    /// Events that were looked at.
+    event: u64,
+    /// The field that has the name of the time's member.
+    time: Option<u32>,
+    /// Whether a field has the name of a member that weir adds.
+    is_reserved: Vec<bool>,
+}
+
+impl Names {
+    fn new(fields: &[Field], style: &Style) -> Self {
+        let mut known = HashMap::new();
+        let first = (0..).zip(fields).map(|(index, field)| *known.entry(&*field.name).or_insert(index)).collect();
+        Names {
+            first,
+            seen: vec![0; fields.len()],
+            event: 0,
+            time: known.get(&*style.time).copied(),
+            is_reserved: fields.iter().map(|field| *field.name == style.tags || &*field.name == ERROR).collect(),
+        }
     }
-    suffix.extend_from_slice(if tags.is_empty() { b"}\n" } else { b"}}\n" });
+
+    /// Whether a name of the event is not the only one, or that of a member that weir adds; and whether it has a field
+    /// of the time's name.
+    fn look_at(&mut self, cells: &[u32]) -> (bool, bool) {
+        self.event += 1;
+        let mut has_twins = false;
+        for cell in cells.chunks_exact(CELL) {
+            let field = self.first[cell[0] as usize] as usize;
+            has_twins |= self.seen[field] == self.event || self.is_reserved[field];
+            self.seen[field] = self.event;
+        }
+        (has_twins, self.time.is_some_and(|field| self.seen[field as usize] == self.event))
+    }
+
+    /// What stands before each cell that cannot have its own name.
+    #[cold]
+    fn rename(&self, fields: &[Field], cells: &[u32], style: &Style) -> Vec<Option<Prefix>> {
+        let names = || cells.chunks_exact(CELL).map(|cell| &fields[cell[0] as usize]);
+        // No name that an event has itself is given to another of its cells.
+        let own: HashSet<&str> = names().map(|field| &*field.name).collect();
+        let mut taken: HashSet<String> = [ERROR.to_owned(), style.tags.clone()].into();
+        let mut rename = |field: &Field| {
+            if taken.insert(field.name.to_string()) {
+                return None;
+            }
+            let numbered = (2..).map(|number: u64| format!("{}_{number}", field.name));
+            let mut free = numbered.filter(|name| !own.contains(&**name) && !taken.contains(name));
+            let name = free.next().expect("there are more numbers than cells");
+            let prefix = Prefix::new(&name, field.kind);
+            taken.insert(name);
+            Some(prefix)
+        };
+        names().map(&mut rename).collect()
+    }
+}
+
+/// Nanoseconds since 1970.
+fn now() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(UNKNOWN_TIME)
+}
+
+fn suffix(tags: &Tags, style: &Style) -> Vec<u8> {
+    let mut object = Vec::new();
+    for (i, (name, value)) in tags.iter().enumerate() {
+        object.push(if i == 0 { b'{' } else { b',' });
+        object.extend(json_string(name));
+        object.push(b':');
+        object.extend(json_string(value));
+    }
+    let mut suffix = Vec::new();
+    if !tags.is_empty() {
+        object.push(b'}');
+        suffix.push(b',');
+        suffix.extend(json_string(&style.tags));
+        suffix.push(b':');
+        match style.tags_as {
+            TagsAs::Object => suffix.extend(object),
+            TagsAs::Text => suffix.extend(json_string(&String::from_utf8_lossy(&object))),
+        }
+    }
+    suffix.extend_from_slice(b"}\n");
     suffix
 }
 
@@ -245,6 +390,16 @@ impl Line {
             self.len += prefix.len;
         } else {
             self.put(&prefix.whole);
+        }
+    }
+
+    #[inline(always)]
+    fn put_cell(&mut self, text: &Text, prefix: &Prefix, cell: &[u32]) {
+        let (start, end) = (cell[1] as usize, cell[2] as usize);
+        self.put_prefix(prefix);
+        match prefix.kind {
+            Kind::Text => self.put_text(text, start, end),
+            kind => self.put_value(text, kind, start, end),
         }
     }
 
@@ -428,7 +583,9 @@ pub(super) fn is_number(bytes: &[u8]) -> bool {
 /// Times as RFC 3339, remembering the last second.
 struct Clock {
     second: i64,
-    /// `,"__time__":"` and the time to the second.
+    /// `,"__time__":"`.
+    name: Vec<u8>,
+    /// That and the time to the second.
     text: Vec<u8>,
     /// Bytes of it that are for the second; the rest is the fraction, the zone and the quote.
     whole: usize,
@@ -437,11 +594,17 @@ struct Clock {
 
 impl Default for Clock {
     fn default() -> Self {
-        Clock { second: i64::MIN, text: Vec::new(), whole: 0, nanosecond: 0 }
+        Clock::new(&Style::default().time)
     }
 }
 
 impl Clock {
+    /// For a member of that name.
+    fn new(name: &str) -> Self {
+        let name = [b",", &*json_string(name), b":\""].concat();
+        Clock { second: i64::MIN, name, text: Vec::new(), whole: 0, nanosecond: 0 }
+    }
+
     /// The member `,"__time__":"…"`. `time` is in Unix nanoseconds; the fraction has the digits that it needs.
     fn member(&mut self, time: i64) -> &[u8] {
         const SECOND: i64 = 1_000_000_000;
@@ -453,7 +616,7 @@ impl Clock {
             // An i64 of nanoseconds ends in the year 2262, within what a timestamp can be.
             let stamp = jiff::Timestamp::from_second(second).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string();
             self.text.clear();
-            self.text.extend_from_slice(b",\"__time__\":\"");
+            self.text.extend_from_slice(&self.name);
             self.text.extend_from_slice(stamp.trim_end_matches('Z').as_bytes());
             self.whole = self.text.len();
         }
@@ -516,6 +679,59 @@ mod tests {
         assert_eq!(first.bytes.as_slice(), b"[ {\"content\":\"one\"}\n]\n");
         let rest = body.layout.part([1, 2], &plain);
         assert_eq!(rest.bytes.as_slice(), b"[ {\"content\":\"two\"}\n,{\"content\":\"three\"}\n]\n");
+    }
+
+    /// Two fields `a`, one of them an integer, and others whose names members have.
+    fn twins() -> Batch {
+        let field = |name: &str, kind| Field { name: name.into(), kind };
+        let names = ["a_2", "__tags__", "@timestamp"].map(|name| field(name, Kind::Text));
+        Batch {
+            arena: b"1x".to_vec(),
+            fields: [vec![field("a", Kind::Text), field("a", Kind::Integer)], names.into()].concat(),
+            rows: vec![4, 6, 7, 8],
+            cells: vec![0, 1, 2, 1, 0, 1, 2, 1, 2, 0, 0, 1, 3, 1, 2, 4, 1, 2, 1, 0, 1, 0, 1, 1],
+            times: vec![0; 4],
+            tags: Arc::new(vec![("k".into(), "v\"".into())]),
+            ..Batch::default()
+        }
+    }
+
+    #[test]
+    fn names_are_unique_where_they_have_to_be() {
+        let style = Style { time: "@timestamp".into(), names_are_unique: true, ..Style::default() };
+        let out = Ndjson::with(style).lines(&twins());
+        let (time, tags) = (",\"@timestamp\":\"1970-01-01T00:00:00Z\"", ",\"__tags__\":{\"k\":\"v\\\"\"}}\n");
+        let expected = format!(
+            "{{\"a\":\"x\",\"a_3\":1,\"a_2\":\"x\",\"a_4\":\"1\"{time}{tags}\
+             {{\"__tags___2\":\"x\",\"@timestamp\":\"x\"{tags}{{\"a\":1{time}{tags}{{\"a\":\"\"{time}{tags}"
+        );
+        assert_eq!(String::from_utf8_lossy(out.as_slice()), expected);
+    }
+
+    #[test]
+    fn a_style_has_its_own_names_and_writes_something_before_each_event() {
+        let mut batch = raw(&["one", "two"], 0);
+        batch.times = vec![0, UNKNOWN_TIME];
+        batch.tags = Arc::new(vec![("k".into(), "v\"".into()), ("l".into(), "w".into())]);
+        let style = Style {
+            before: b"{\"create\":{}}\n".to_vec(),
+            time: "t".into(),
+            is_always_timed: true,
+            tags: "labels".into(),
+            tags_as: TagsAs::Text,
+            names_are_unique: true,
+        };
+        let before = now();
+        let out = Ndjson::with(style).lines(&batch);
+        let text = String::from_utf8_lossy(out.as_slice()).into_owned();
+        let lines: Vec<_> = text.lines().collect();
+        let tags = r#""labels":"{\"k\":\"v\\\"\",\"l\":\"w\"}"}"#;
+        assert_eq!([lines[0], lines[2]], ["{\"create\":{}}"; 2]);
+        assert_eq!(lines[1], format!("{{\"content\":\"one\",\"t\":\"1970-01-01T00:00:00Z\",{tags}"));
+        let two: serde_json::Value = serde_json::from_str(lines[3]).unwrap();
+        let time: jiff::Timestamp = two["t"].as_str().unwrap().parse().unwrap();
+        assert!((before..=now()).contains(&(time.as_nanosecond() as i64)), "{time}");
+        assert!(lines[3].ends_with(tags), "{}", lines[3]);
     }
 
     #[test]

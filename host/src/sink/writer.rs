@@ -21,6 +21,10 @@ const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// What a writer writes to.
 pub trait Output: Send + 'static {
+    /// Called before the first of a payload's bytes is written; so many will be.
+    fn begin(&mut self, _: &LogstoreName, _bytes: usize) -> io::Result<()> {
+        Ok(())
+    }
     /// Writes some of the bytes and says how many.
     fn write(&mut self, target: &LogstoreName, bytes: &[u8]) -> io::Result<usize>;
     /// Called after a failure: where in the payload to go on, of which so much was written.
@@ -29,7 +33,26 @@ pub trait Output: Send + 'static {
     }
     /// Called after each payload.
     fn flush(&mut self) -> io::Result<()>;
+    /// Whether payloads are delivered only when they were written and then synced.
+    fn delivers_by_sync(&self) -> bool {
+        false
+    }
+    /// Makes safe what was written. After an error all that was written since the last time is written again.
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+    /// When it wants to be called by [`Output::tick`], if nothing is written before.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+    /// Called when it is due.
+    fn tick(&mut self) {}
+    /// Called when nothing more will be written.
+    fn end(&mut self) {}
 }
+
+/// Payloads that share a sync at most.
+const GROUP: usize = 64;
 
 /// A thread that writes payloads in the order in which they come.
 pub struct Writer {
@@ -96,11 +119,84 @@ fn run(
     deadline: &Deadline,
     is_lost: &AtomicBool,
 ) {
-    while let Ok(payload) = queue.recv() {
-        if !write_all(sink, &mut output, &payload.target, payload.body.bytes.as_slice(), deadline, is_lost) {
+    let mut group = Vec::new();
+    while let Some(payload) = next(queue, &mut output) {
+        let write = |output: &mut _, payload: &Payload| {
+            write_all(sink, output, &payload.target, payload.body.bytes.as_slice(), deadline, is_lost)
+        };
+        if !write(&mut output, &payload) {
             return;
         }
-        payload.delivered();
+        if !output.delivers_by_sync() {
+            payload.delivered();
+            continue;
+        }
+        group.push(payload);
+        // What has come meanwhile shares the sync.
+        while group.len() < GROUP
+            && let Ok(payload) = queue.try_recv()
+        {
+            if !write(&mut output, &payload) {
+                return;
+            }
+            group.push(payload);
+        }
+        let mut failures = Failures::default();
+        while let Err(error) = output.sync() {
+            failures.tell(sink, &error);
+            if !deadline.pause(failures.pause()) || !group.iter().all(|payload| write(&mut output, payload)) {
+                return;
+            }
+        }
+        failures.end(sink);
+        group.drain(..).for_each(Payload::delivered);
+    }
+    output.end();
+}
+
+/// The next payload; none, if there will be no more.
+fn next(queue: &mpsc::Receiver<Payload>, output: &mut impl Output) -> Option<Payload> {
+    loop {
+        let Some(due) = output.due() else { return queue.recv().ok() };
+        match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            Ok(payload) => return Some(payload),
+            Err(mpsc::RecvTimeoutError::Timeout) => output.tick(),
+            Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+}
+
+/// Failures in a row.
+struct Failures {
+    pause: Duration,
+    told: Option<Instant>,
+}
+
+impl Default for Failures {
+    fn default() -> Self {
+        Failures { pause: FIRST_PAUSE, told: None }
+    }
+}
+
+impl Failures {
+    fn tell(&mut self, sink: &str, error: &io::Error) {
+        if self.told.is_none_or(|when| when.elapsed() > REPORT_EVERY) {
+            tracing::error!(sink, "cannot write, trying again until it works; nothing is lost: {error}");
+            self.told = Some(Instant::now());
+        }
+    }
+
+    /// How long to wait before the next try.
+    fn pause(&mut self) -> Duration {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+
+    fn end(self, sink: &str) {
+        if self.told.is_some() {
+            tracing::info!(sink, "writing works again");
+        }
     }
 }
 
@@ -114,10 +210,18 @@ fn write_all(
     is_lost: &AtomicBool,
 ) -> bool {
     let mut written = 0;
-    let mut pause = FIRST_PAUSE;
-    let mut reported: Option<Instant> = None;
+    let mut has_begun = false;
+    let mut failures = Failures::default();
     while written < bytes.len() {
-        let error = match output.write(target, &bytes[written..]) {
+        let result = match has_begun {
+            true => output.write(target, &bytes[written..]),
+            false => output.begin(target, bytes.len()).map(|()| 0),
+        };
+        let error = match result {
+            Ok(0) if !has_begun => {
+                has_begun = true;
+                continue;
+            }
             Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
             Ok(count) => {
                 written += count;
@@ -131,19 +235,14 @@ fn write_all(
             }
             Err(error) => error,
         };
-        if reported.is_none_or(|when| when.elapsed() > REPORT_EVERY) {
-            tracing::error!(sink, "cannot write, trying again until it works; nothing is lost: {error}");
-            reported = Some(Instant::now());
-        }
+        failures.tell(sink, &error);
         written = output.recover(target, bytes, written);
-        if !deadline.pause(pause) {
+        has_begun = written > 0;
+        if !deadline.pause(failures.pause()) {
             return false;
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    if reported.is_some() {
-        tracing::info!(sink, "writing works again");
-    }
+    failures.end(sink);
     if let Err(error) = output.flush() {
         tracing::error!(sink, "cannot flush: {error}");
     }
@@ -216,6 +315,55 @@ mod tests {
         let mut done = Vec::new();
         returns.take(&mut done);
         assert_eq!(done.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    /// Keeps what is synced; every second sync fails, and forgets what was written.
+    #[derive(Clone, Default)]
+    struct Forgetful {
+        safe: Arc<Mutex<Vec<u8>>>,
+        written: Vec<u8>,
+        syncs: usize,
+    }
+
+    impl Output for Forgetful {
+        fn write(&mut self, _: &LogstoreName, bytes: &[u8]) -> io::Result<usize> {
+            self.written.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn delivers_by_sync(&self) -> bool {
+            true
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            self.syncs += 1;
+            let written = std::mem::take(&mut self.written);
+            if self.syncs % 2 == 1 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.safe.lock().unwrap().extend(written);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_sync_loses_is_written_again_before_it_is_delivered() {
+        let output = Forgetful::default();
+        let safe = output.safe.clone();
+        let returns = Returns::new(Box::new(|| {}));
+        let writer = Writer::start("test", output);
+        for (id, bytes) in [(0, "a"), (1, "b"), (2, "c")] {
+            writer.send(payload(bytes, id, &returns));
+        }
+        writer.close(Duration::from_secs(60));
+        assert_eq!(*safe.lock().unwrap(), b"abc");
+        let mut done = Vec::new();
+        returns.take(&mut done);
+        assert_eq!(done.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! What sinks mean: each type's keys in a file of its own, and what those on the network share in `network`.
 
+mod clickhouse;
+mod elasticsearch;
+mod file;
 mod http;
 mod kafka;
 mod network;
@@ -8,6 +11,9 @@ mod otlp;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+pub use clickhouse::{ClickHouse, ColumnOfTags};
+pub use elasticsearch::{Action, Elasticsearch};
+pub use file::{File, Rotate, Sync};
 pub use http::{Encoding, Http};
 pub use kafka::{Acks, Kafka, KafkaCompression, Mechanism, Sasl};
 pub use network::{Auth, Batching, Compression, Network, Secret, Tls};
@@ -24,10 +30,7 @@ pub enum Sink {
     /// NDJSON on the standard output.
     Stdout,
     /// NDJSON in files.
-    File {
-        /// The file for each logstore.
-        path: PathTemplate,
-    },
+    File(Box<File>),
     /// Nowhere: for measuring.
     Blackhole,
     /// An HTTP server that takes JSON.
@@ -36,6 +39,10 @@ pub enum Sink {
     Kafka(Box<Kafka>),
     /// A collector that takes the logs of OpenTelemetry.
     Otlp(Box<Otlp>),
+    /// Tables of ClickHouse.
+    ClickHouse(Box<ClickHouse>),
+    /// Indices of Elasticsearch or OpenSearch.
+    Elasticsearch(Box<Elasticsearch>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -46,6 +53,8 @@ enum SinkType {
     Http,
     Kafka,
     Otlp,
+    ClickHouse,
+    Elasticsearch,
 }
 
 const TYPES: &[(&str, SinkType)] = &[
@@ -55,37 +64,45 @@ const TYPES: &[(&str, SinkType)] = &[
     ("http", SinkType::Http),
     ("kafka", SinkType::Kafka),
     ("otlp", SinkType::Otlp),
+    ("clickhouse", SinkType::ClickHouse),
+    ("elasticsearch", SinkType::Elasticsearch),
 ];
 
 impl Sink {
     /// What it shares with all that are on the network, if it is.
     pub fn network(&self) -> Option<&Network> {
         match self {
-            Sink::Stdout | Sink::File { .. } | Sink::Blackhole => None,
+            Sink::Stdout | Sink::File(_) | Sink::Blackhole => None,
             Sink::Http(http) => Some(&http.network),
             Sink::Kafka(kafka) => Some(&kafka.network),
             Sink::Otlp(otlp) => Some(&otlp.network),
+            Sink::ClickHouse(clickhouse) => Some(&clickhouse.network),
+            Sink::Elasticsearch(elasticsearch) => Some(&elasticsearch.network),
         }
     }
 
     /// The ports that it connects to for a logstore; none if they are not known.
     pub fn ports(&self, name: &LogstoreName) -> Option<Vec<u16>> {
         match self {
-            Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Some(Vec::new()),
+            Sink::Stdout | Sink::File(_) | Sink::Blackhole => Some(Vec::new()),
             Sink::Http(http) => network::port(&http.url.render(name)).map(|port| vec![port]),
             // Brokers say themselves where they are.
             Sink::Kafka(_) => None,
             Sink::Otlp(otlp) => network::port(&otlp.url.render(name)).map(|port| vec![port]),
+            Sink::ClickHouse(clickhouse) => network::port(&clickhouse.url).map(|port| vec![port]),
+            Sink::Elasticsearch(elasticsearch) => network::port(&elasticsearch.url).map(|port| vec![port]),
         }
     }
 
     /// The files that its secrets are in.
     pub fn secret_files(&self) -> Vec<&PathBuf> {
         let secrets = match self {
-            Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Vec::new(),
+            Sink::Stdout | Sink::File(_) | Sink::Blackhole => Vec::new(),
             Sink::Http(http) => http.auth.secrets(),
             Sink::Kafka(kafka) => kafka.sasl.iter().map(|sasl| &sasl.password).collect(),
             Sink::Otlp(otlp) => otlp.auth.secrets(),
+            Sink::ClickHouse(clickhouse) => clickhouse.password.iter().collect(),
+            Sink::Elasticsearch(elasticsearch) => elasticsearch.auth.secrets(),
         };
         secrets
             .into_iter()
@@ -119,14 +136,14 @@ fn sink(node: &Node, fields: &mut Fields) -> Option<Sink> {
     match fields.choice(type_node, TYPES)? {
         SinkType::Stdout => table(node, &[], fields).map(|_| Sink::Stdout),
         SinkType::Blackhole => table(node, &[], fields).map(|_| Sink::Blackhole),
-        SinkType::File => {
-            let table = table(node, &["path"], fields)?;
-            let path = fields.require(&table, "path")?;
-            Some(Sink::File { path: path_template(path, fields)? })
-        }
+        SinkType::File => file::file(node, fields).map(|file| Sink::File(Box::new(file))),
         SinkType::Http => http::http(node, fields).map(|http| Sink::Http(Box::new(http))),
         SinkType::Kafka => kafka::kafka(node, fields).map(|kafka| Sink::Kafka(Box::new(kafka))),
         SinkType::Otlp => otlp::otlp(node, fields).map(|otlp| Sink::Otlp(Box::new(otlp))),
+        SinkType::ClickHouse => clickhouse::clickhouse(node, fields).map(|sink| Sink::ClickHouse(Box::new(sink))),
+        SinkType::Elasticsearch => {
+            elasticsearch::elasticsearch(node, fields).map(|sink| Sink::Elasticsearch(Box::new(sink)))
+        }
     }
 }
 
@@ -138,20 +155,48 @@ fn table<'n>(node: &'n Node, keys: &[&str], fields: &mut Fields) -> Option<Table
 /// Text with placeholders.
 fn template(node: &Node, fields: &mut Fields) -> Option<Template> {
     let text = fields.text(node)?;
-    Template::parse(text).map_err(|error| bad_template(node, &error, fields)).ok()
+    Template::parse(text).map_err(|error| bad_template(node, &error, "{project} and {logstore}", fields)).ok()
 }
 
 fn path_template(node: &Node, fields: &mut Fields) -> Option<PathTemplate> {
     let text = fields.text(node)?;
     let template = PathTemplate::parse(text, &fields.base);
-    template.map_err(|error| bad_template(node, &error, fields)).ok()
+    let known = "{project}, {logstore}, {date} and {hour}";
+    template.map_err(|error| bad_template(node, &error, known, fields)).ok()
 }
 
-fn bad_template(node: &Node, error: &BadTemplate, fields: &mut Fields) {
+fn bad_template(node: &Node, error: &BadTemplate, known: &str, fields: &mut Fields) {
     let is_unknown = matches!(error, BadTemplate::Unknown(_));
     // What stands in the braces may have been substituted, and a secret.
     let message = if is_unknown && node.is_substituted() { "unknown placeholder".into() } else { error.to_string() };
-    fields.error_with(node, message, is_unknown.then(|| "placeholders are {project} and {logstore}".into()));
+    fields.error_with(node, message, is_unknown.then(|| format!("placeholders are {known}")));
+}
+
+/// For the tests of each type.
+#[cfg(test)]
+mod testing {
+    use super::super::{Loaded, parse};
+    use super::Sink;
+
+    fn config(keys: &str) -> String {
+        // What is in braces may go on over several lines.
+        format!("logstores:\n- {{ name: a/b, files: {{ root: /x }}, sink: s }}\nsinks:\n  s: {{ {keys} }}\n")
+    }
+
+    /// The sink with these keys, written as in braces.
+    #[track_caller]
+    pub fn sink(keys: &str) -> Sink {
+        let Loaded { mut config, .. } = parse(&config(keys), "/weir.yaml", &|_| None).unwrap_or_else(|e| panic!("{e}"));
+        config.sinks.remove("s").unwrap()
+    }
+
+    /// What is wrong with it: the path in the sink, and the message.
+    #[track_caller]
+    pub fn problems(keys: &str) -> Vec<String> {
+        let errors = parse(&config(keys), "/weir.yaml", &|_| None).expect_err(keys);
+        let line = |path: &str| path.strip_prefix("sinks.s.").unwrap_or(path).to_owned();
+        errors.problems().iter().map(|problem| format!("{}: {}", line(&problem.place.path), problem.message)).collect()
+    }
 }
 
 #[cfg(test)]

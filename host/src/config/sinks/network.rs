@@ -95,6 +95,8 @@ pub enum Auth {
     Basic(String, Secret),
     /// A token.
     Bearer(Secret),
+    /// A key of Elasticsearch, as it encodes it.
+    ApiKey(Secret),
 }
 
 impl Auth {
@@ -102,7 +104,7 @@ impl Auth {
     pub fn secrets(&self) -> Vec<&Secret> {
         match self {
             Auth::None => Vec::new(),
-            Auth::Basic(_, secret) | Auth::Bearer(secret) => vec![secret],
+            Auth::Basic(_, secret) | Auth::Bearer(secret) | Auth::ApiKey(secret) => vec![secret],
         }
     }
 }
@@ -177,16 +179,37 @@ pub(super) fn required_secret(table: &Table, key: &str, fields: &mut Fields) -> 
 /// `auth: { user, password }` or `{ token }`, each secret also by `…_file`.
 pub(super) fn auth(node: Option<&Node>, fields: &mut Fields) -> Option<Auth> {
     let Some(node) = node else { return Some(Auth::None) };
-    let table = fields.table(node, &["user", "password", "password_file", "token", "token_file"])?;
-    if let Some(token) = secret(&table, "token", fields) {
+    let table = fields.table(node, &CREDENTIALS)?;
+    credentials(&table, fields)
+}
+
+const CREDENTIALS: [&str; 5] = ["user", "password", "password_file", "token", "token_file"];
+
+/// The same, and `{ api_key }`.
+pub(super) fn auth_or_key(node: Option<&Node>, fields: &mut Fields) -> Option<Auth> {
+    let Some(node) = node else { return Some(Auth::None) };
+    let table = fields.table(node, &[&CREDENTIALS[..], &["api_key", "api_key_file"]].concat())?;
+    match secret(&table, "api_key", fields) {
+        Some(key) => {
+            for other in CREDENTIALS.iter().filter_map(|key| table.get(key)) {
+                fields.error(other, "give either `api_key`, or a token, or a user and a password");
+            }
+            Some(Auth::ApiKey(key))
+        }
+        None => credentials(&table, fields),
+    }
+}
+
+fn credentials(table: &Table, fields: &mut Fields) -> Option<Auth> {
+    if let Some(token) = secret(table, "token", fields) {
         if let Some(user) = table.get("user") {
             fields.error(user, "give either a user and a password, or a token");
         }
         return Some(Auth::Bearer(token));
     }
-    let user = fields.require(&table, "user")?;
+    let user = fields.require(table, "user")?;
     let user = fields.text(user)?.to_owned();
-    Some(Auth::Basic(user, required_secret(&table, "password", fields)?))
+    Some(Auth::Basic(user, required_secret(table, "password", fields)?))
 }
 
 /// `compression: zstd` and `compression_level: 3`. The first of `choices` is the default.
@@ -198,7 +221,8 @@ pub(super) fn compression(table: &Table, choices: &[&str], fields: &mut Fields) 
         ("lz4", Compression::Lz4),
         ("snappy", Compression::Snappy),
     ];
-    let choices: Vec<_> = choices.iter().filter_map(|name| all.iter().find(|(known, _)| known == name)).copied().collect();
+    let choices: Vec<_> =
+        choices.iter().filter_map(|name| all.iter().find(|(known, _)| known == name)).copied().collect();
     let chosen = match table.get("compression") {
         Some(node) => fields.choice(node, &choices)?,
         None => choices[0].1,
@@ -228,4 +252,20 @@ pub(super) fn check_url(node: &Node, fields: &mut Fields) -> Option<()> {
         Some(_) => return Some(()),
     }
     None
+}
+
+/// An address under `url` that others begin with. It has no slash at its end.
+pub(super) fn base_url(table: &Table, fields: &mut Fields) -> Option<String> {
+    let node = fields.require(table, "url")?;
+    check_url(node, fields)?;
+    let text = fields.text(node)?;
+    if text.contains(['?', '#']) {
+        fields.error(node, "must not have a query or a fragment");
+        return None;
+    }
+    if text.contains(['{', '}']) {
+        fields.error(node, "is the same for all logstores: it has no placeholders");
+        return None;
+    }
+    Some(text.trim_end_matches('/').to_owned())
 }

@@ -523,4 +523,3 @@ impl<T: Transport> Task<T> {
         }
     }
 }
-
