@@ -14,8 +14,10 @@ use crate::sink::dead_letters::DeadLetters;
 use crate::sink::delivery::{self, Delivery, Limits, Transport};
 use crate::sink::file::Files;
 use crate::sink::http::{self, HttpTransport};
+use crate::sink::loki::{self, LokiTransport};
 use crate::sink::ndjson::Ndjson;
 use crate::sink::outlet::{Batching, OutletParts};
+use crate::sink::sls::{self, SlsTransport};
 use crate::sink::stdout::Stdout;
 use crate::sink::{Encode, Sender};
 
@@ -93,6 +95,8 @@ impl Starter<'_> {
             Sink::File { path } => Arc::new(Files::new(name, path.clone())),
             Sink::Blackhole => Arc::new(Blackhole),
             Sink::Http(http) => self.deliver(name, &http.network, HttpTransport::new(http))?,
+            Sink::Loki(loki) => self.deliver(name, &loki.network, LokiTransport::new(loki))?,
+            Sink::Sls(sls) => self.deliver(name, &sls.network, SlsTransport::new(sls))?,
         })
     }
 
@@ -123,11 +127,13 @@ pub fn dead_letters(config: &Config) -> DeadLetters {
     DeadLetters::new(config.data_dir.join("dead_letters"), max_size, discards)
 }
 
-fn encoder(sink: &Sink, _logstore: &Logstore) -> Box<dyn Encode> {
+fn encoder(sink: &Sink, logstore: &Logstore) -> Box<dyn Encode> {
     match sink {
         Sink::Stdout | Sink::File { .. } => Box::<Ndjson>::default(),
         Sink::Blackhole => Box::new(Nothing),
         Sink::Http(http) => http::encoder(http),
+        Sink::Loki(loki) => loki::encoder(loki, &logstore.name),
+        Sink::Sls(sls) => sls::encoder(sls, &logstore.name),
     }
 }
 
@@ -135,6 +141,8 @@ fn compression(sink: &Sink) -> Compression {
     match sink {
         Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Compression::None,
         Sink::Http(http) => http.compression,
+        Sink::Loki(_) => Compression::Snappy,
+        Sink::Sls(sls) => sls.compression,
     }
 }
 

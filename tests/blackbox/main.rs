@@ -10,7 +10,8 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there.
+//! [`shares`] of CPU time · [`sink_loki`] and [`sink_sls`] destinations ·
+//! [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way there.
 
 mod bombs;
 mod checkpoints;
@@ -35,3 +36,5 @@ mod refused;
 mod restart;
 mod servers;
 mod shares;
+mod sink_loki;
+mod sink_sls;

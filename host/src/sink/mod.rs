@@ -6,7 +6,7 @@
 //! share. A payload that is done with comes back to its lane through its [`Receipt`], which is what settles offsets.
 //!
 //! `records` encoded events, and bodies made of them · `compress` · `outlet` when a payload is closed · `ndjson` the
-//! encoder that most share · `writer`, with `file` and `stdout` · `delivery` retries, concurrency, splitting ·
+//! encoder that most share · `protobuf` for those written by hand · `writer`, with `file` and `stdout` · `delivery` retries, concurrency, splitting ·
 //! `dead_letters` · `client` HTTP and TLS, with `secret` · one file for each destination.
 
 pub mod blackhole;
@@ -17,11 +17,16 @@ pub mod dead_letters;
 pub mod delivery;
 pub mod file;
 pub mod http;
+pub mod loki;
 pub mod ndjson;
 pub mod outlet;
+mod protobuf;
 pub mod records;
 mod secret;
+pub mod sls;
 pub mod stdout;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,8 +34,8 @@ use std::time::Duration;
 
 pub use buffer::Buffer;
 pub use outlet::Outlet;
-pub use records::Encode;
 use records::Body;
+pub use records::Encode;
 
 use crate::config::LogstoreName;
 

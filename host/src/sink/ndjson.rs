@@ -20,6 +20,8 @@ const BLOCK: usize = 16;
 pub struct Ndjson {
     /// Whether events are the elements of an array.
     is_array: bool,
+    /// Whether times and tags are left out.
+    is_bare: bool,
     fields: Vec<Field>,
     /// What stands before the values of each field.
     prefixes: Vec<Prefix>,
@@ -36,7 +38,8 @@ impl Encode for Ndjson {
             out.begin_group(&Arc::default());
         }
         let text = Text::look_at(&batch.arena);
-        let mut marks = batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
+        let mut marks =
+            batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
         let mut line = Line { room: std::mem::take(&mut out.bytes.room), len: out.bytes.len, promised: 0 };
         let end = batch.len().min(from.saturating_add(out.left(room)));
         let mut event = from;
@@ -57,7 +60,7 @@ impl Encode for Ndjson {
                 }
             }
             let time = batch.time(event);
-            if time != UNKNOWN_TIME {
+            if time != UNKNOWN_TIME && !self.is_bare {
                 line.put(self.clock.member(time));
             }
             if let Some(mark) = marks.next_if(|mark| mark.event as usize == event) {
@@ -99,6 +102,11 @@ impl Ndjson {
         Ndjson { is_array: true, ..Ndjson::default() }
     }
 
+    /// Writes lines without what is not in the event itself: its time and tags.
+    pub fn bare() -> Self {
+        Ndjson { is_bare: true, ..Ndjson::default() }
+    }
+
     /// All of a batch, as lines.
     pub fn lines(&mut self, batch: &Batch) -> Buffer {
         let mut out = Records::default();
@@ -114,7 +122,7 @@ impl Ndjson {
         }
         if self.suffix.is_empty() || !Arc::ptr_eq(&self.tags, &batch.tags) {
             self.tags = batch.tags.clone();
-            self.suffix = suffix(&batch.tags);
+            self.suffix = suffix(if self.is_bare { &[] } else { &batch.tags });
         }
     }
 }
@@ -143,7 +151,7 @@ impl Prefix {
     }
 }
 
-fn suffix(tags: &Tags) -> Vec<u8> {
+fn suffix(tags: &[(String, String)]) -> Vec<u8> {
     let mut suffix = Vec::new();
     for (i, (name, value)) in tags.iter().enumerate() {
         suffix.extend_from_slice(if i == 0 { b",\"__tags__\":{" } else { b"," });
@@ -160,7 +168,7 @@ fn json_string(text: &str) -> Vec<u8> {
 }
 
 /// Bytes that cells point into, and what is known of all of them.
-struct Text<'a> {
+pub(super) struct Text<'a> {
     bytes: &'a [u8],
     encoding: Encoding<'a>,
 }
@@ -174,7 +182,7 @@ enum Encoding<'a> {
 }
 
 impl<'a> Text<'a> {
-    fn look_at(bytes: &'a [u8]) -> Self {
+    pub(super) fn look_at(bytes: &'a [u8]) -> Self {
         let encoding = match bytes.is_ascii() {
             true => Encoding::Ascii,
             false => simdutf8::basic::from_utf8(bytes).map_or(Encoding::Unknown, Encoding::Utf8),
@@ -183,7 +191,7 @@ impl<'a> Text<'a> {
     }
 
     #[inline]
-    fn is_utf8(&self, start: usize, end: usize) -> bool {
+    pub(super) fn is_utf8(&self, start: usize, end: usize) -> bool {
         match self.encoding {
             Encoding::Ascii => true,
             Encoding::Utf8(text) => text.is_char_boundary(start) && text.is_char_boundary(end),

@@ -1,13 +1,17 @@
 //! What sinks mean: each type's keys in a file of its own, and what those on the network share in `network`.
 
 mod http;
+mod loki;
 mod network;
+mod sls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub use http::{Encoding, Http};
+pub use loki::{Line, Loki};
 pub use network::{Auth, Batching, Compression, Network, Secret, Tls};
+pub use sls::{Endpoint, Signature, Sls};
 
 use super::fields::{Fields, Table};
 use super::raw::Node;
@@ -28,6 +32,10 @@ pub enum Sink {
     Blackhole,
     /// An HTTP server that takes JSON.
     Http(Box<Http>),
+    /// A server with Loki's push API.
+    Loki(Box<Loki>),
+    /// The Log Service.
+    Sls(Box<Sls>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -36,6 +44,8 @@ enum SinkType {
     File,
     Blackhole,
     Http,
+    Loki,
+    Sls,
 }
 
 const TYPES: &[(&str, SinkType)] = &[
@@ -43,6 +53,8 @@ const TYPES: &[(&str, SinkType)] = &[
     ("file", SinkType::File),
     ("blackhole", SinkType::Blackhole),
     ("http", SinkType::Http),
+    ("loki", SinkType::Loki),
+    ("sls", SinkType::Sls),
 ];
 
 impl Sink {
@@ -51,6 +63,8 @@ impl Sink {
         match self {
             Sink::Stdout | Sink::File { .. } | Sink::Blackhole => None,
             Sink::Http(http) => Some(&http.network),
+            Sink::Loki(loki) => Some(&loki.network),
+            Sink::Sls(sls) => Some(&sls.network),
         }
     }
 
@@ -59,6 +73,8 @@ impl Sink {
         match self {
             Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Some(Vec::new()),
             Sink::Http(http) => network::port(&http.url.render(name)).map(|port| vec![port]),
+            Sink::Loki(loki) => network::port(&loki.url.render(name)).map(|port| vec![port]),
+            Sink::Sls(sls) => sls.port().map(|port| vec![port]),
         }
     }
 
@@ -67,6 +83,8 @@ impl Sink {
         let secrets = match self {
             Sink::Stdout | Sink::File { .. } | Sink::Blackhole => Vec::new(),
             Sink::Http(http) => http.auth.secrets(),
+            Sink::Loki(loki) => loki.auth.secrets(),
+            Sink::Sls(sls) => sls.secrets(),
         };
         secrets
             .into_iter()
@@ -106,6 +124,8 @@ fn sink(node: &Node, fields: &mut Fields) -> Option<Sink> {
             Some(Sink::File { path: path_template(path, fields)? })
         }
         SinkType::Http => http::http(node, fields).map(|http| Sink::Http(Box::new(http))),
+        SinkType::Loki => loki::loki(node, fields).map(|loki| Sink::Loki(Box::new(loki))),
+        SinkType::Sls => sls::sls(node, fields).map(|sls| Sink::Sls(Box::new(sls))),
     }
 }
 
@@ -131,4 +151,20 @@ fn bad_template(node: &Node, error: &BadTemplate, fields: &mut Fields) {
     // What stands in the braces may have been substituted, and a secret.
     let message = if is_unknown && node.is_substituted() { "unknown placeholder".into() } else { error.to_string() };
     fields.error_with(node, message, is_unknown.then(|| "placeholders are {project} and {logstore}".into()));
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse;
+
+    #[test]
+    fn the_examples_of_the_documentation_are_right() {
+        let page = include_str!("../../../../docs/sinks.md");
+        let examples = page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default());
+        for example in examples {
+            let loaded = parse(example, "weir.yaml", &|_| Some("value".to_owned()));
+            let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}\n{example}"));
+            assert!(loaded.warnings.is_empty(), "{example}");
+        }
+    }
 }

@@ -477,4 +477,3 @@ impl<T: Transport> Task<T> {
         }
     }
 }
-
