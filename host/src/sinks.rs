@@ -17,9 +17,11 @@ use crate::sink::elasticsearch::{self, BulkTransport};
 use crate::sink::file::Files;
 use crate::sink::http::{self, HttpTransport};
 use crate::sink::kafka::{self, KafkaTransport};
+use crate::sink::loki::{self, LokiTransport};
 use crate::sink::ndjson::Ndjson;
 use crate::sink::otlp::{self, OtlpTransport};
 use crate::sink::outlet::{Batching, OutletParts};
+use crate::sink::sls::{self, SlsTransport};
 use crate::sink::stdout::Stdout;
 use crate::sink::{Encode, Sender};
 
@@ -141,7 +143,9 @@ pub fn transport(name: &str, sink: &Sink) -> Option<Box<dyn Transport>> {
         Sink::Elasticsearch(sink) => Box::new(BulkTransport::new(sink)),
         Sink::Http(http) => Box::new(HttpTransport::new(http)),
         Sink::Kafka(kafka) => Box::new(KafkaTransport::new(name, kafka)),
+        Sink::Loki(loki) => Box::new(LokiTransport::new(loki)),
         Sink::Otlp(otlp) => Box::new(OtlpTransport::new(otlp)),
+        Sink::Sls(sls) => Box::new(SlsTransport::new(sls)),
     })
 }
 
@@ -154,6 +158,8 @@ fn encoder(sink: &Sink, logstore: &Logstore) -> Box<dyn Encode> {
         Sink::Otlp(otlp) => otlp::encoder(otlp, &logstore.name),
         Sink::ClickHouse(sink) => clickhouse::encoder(sink),
         Sink::Elasticsearch(sink) => elasticsearch::encoder(sink),
+        Sink::Loki(loki) => loki::encoder(loki, &logstore.name),
+        Sink::Sls(sls) => sls::encoder(sls, &logstore.name),
     }
 }
 
@@ -167,6 +173,8 @@ pub fn compression(sink: &Sink) -> Compression {
         Sink::Otlp(otlp) => otlp.compression,
         Sink::ClickHouse(sink) => sink.compression,
         Sink::Elasticsearch(sink) => sink.compression,
+        Sink::Loki(_) => Compression::Snappy,
+        Sink::Sls(sls) => sls.compression,
     }
 }
 

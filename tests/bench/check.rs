@@ -82,7 +82,7 @@ fn fields(job: Job, event: &[u8], line: &[u8], time: Time) -> anyhow::Result<()>
             ensure!(found == expected, "the objects differ");
         }
         Job::Join => ensure!(found.get("content").and_then(Value::as_str) == Some(event), "the contents differ"),
-        Job::Tail | Job::NginxToNowhere | Job::Cri => {}
+        Job::Tail | Job::NginxToNowhere | Job::Cri | Job::Network => {}
     }
     Ok(())
 }

@@ -43,12 +43,15 @@ pub enum Job {
     /// nginx lines in what containerd writes, unwrapped, to nowhere
     #[value(name = "J5")]
     Cri,
+    /// As J2, to each sink on the network
+    #[value(name = "J6")]
+    Network,
 }
 
 impl Job {
     pub fn corpus(self) -> Kind {
         match self {
-            Job::Tail | Job::Nginx | Job::NginxToNowhere | Job::Regex => Kind::Nginx,
+            Job::Tail | Job::Nginx | Job::NginxToNowhere | Job::Regex | Job::Network => Kind::Nginx,
             Job::Json => Kind::Json,
             Job::Join => Kind::Java,
             Job::Cri => Kind::Cri,
@@ -57,7 +60,7 @@ impl Job {
 
     /// Whether there is a file to check.
     pub fn has_output(self) -> bool {
-        !matches!(self, Job::Tail | Job::NginxToNowhere | Job::Cri)
+        !matches!(self, Job::Tail | Job::NginxToNowhere | Job::Cri | Job::Network)
     }
 
     /// Whether rsyslog does it, too.
@@ -76,6 +79,7 @@ impl Display for Job {
             Job::Json => "J3",
             Job::Join => "J4",
             Job::Cri => "J5",
+            Job::Network => "J6",
         })
     }
 }

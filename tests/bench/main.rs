@@ -4,12 +4,13 @@
 //! there, once and in its place, and the fields of about a thousand of them are compared with the input.
 //!
 //! Rooms: [`corpus`] the input · [`job`] what is measured · [`weir`] and [`rsyslog`] who does it ·
-//! [`check`] whether it was done · [`measure`] and [`report`] the numbers.
+//! [`network`] where J6 sends to · [`check`] whether it was done · [`measure`] and [`report`] the numbers.
 
 mod check;
 mod corpus;
 mod job;
 mod measure;
+mod network;
 mod report;
 mod rsyslog;
 mod weir;
@@ -26,6 +27,7 @@ use clap::Parser;
 use self::corpus::Corpus;
 use self::job::Job;
 use self::measure::Sample;
+use self::network::{SINKS, Sinkhole};
 use self::report::{Agent, Report};
 use self::rsyslog::{Queue, Rsyslog};
 use self::weir::Weir;
@@ -34,8 +36,12 @@ use self::weir::Weir;
 #[derive(Parser)]
 struct Args {
     /// Jobs to run
-    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_value = "J1,J2,J2n,J3,J2r,J4,J5")]
+    #[arg(long, value_enum, ignore_case = true, value_delimiter = ',', default_value = "J1,J2,J2n,J3,J2r,J4,J5,J6")]
     jobs: Vec<Job>,
+
+    /// Sinks of J6, by their names [default: all]
+    #[arg(long)]
+    sink: Vec<String>,
 
     /// Runs of each job; medians are shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
@@ -81,6 +87,8 @@ fn main() -> anyhow::Result<()> {
     let weir = Weir::new(&args.weir, &args.plugins, &dir)?;
     let rsyslog = find_rsyslog(&dir, args.install);
     let corpora = corpora(&args, &dir)?;
+    let server = Sinkhole::start()?;
+    let sinks = || SINKS.iter().filter(|(name, _)| args.sink.is_empty() || args.sink.iter().any(|sink| sink == name));
 
     let mut report = Report::default();
     for &job in &args.jobs {
@@ -99,6 +107,17 @@ fn main() -> anyhow::Result<()> {
                 let speed = sample.mb_per_cpu_second();
                 eprintln!("run {run}/{}  {job:<4} {:<17} {speed:6.0} MB/CPU s", args.runs, agent.name());
             };
+
+            if job == Job::Network {
+                for &(name, sink) in sinks() {
+                    settle(corpus)?;
+                    let sample = weir.run_to(job, corpus, &server.sink(sink));
+                    let sample = sample.with_context(|| format!("{job}: {name}"))?;
+                    say(Agent::To(name), &sample);
+                    report.add(job, Agent::To(name), sample);
+                }
+                continue;
+            }
 
             settle(corpus)?;
             let sample = weir.run(job, corpus).with_context(|| format!("{job}: weir"))?;

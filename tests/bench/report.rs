@@ -12,6 +12,8 @@ use crate::measure::{Sample, median};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Agent {
     Weir,
+    /// weir, to a sink on the network.
+    To(&'static str),
     /// Without fuel and checks: what the sandbox's metering costs.
     Trusting,
     /// With its queues as they are without being asked for.
@@ -25,6 +27,7 @@ impl Agent {
     pub fn name(self) -> &'static str {
         match self {
             Agent::Weir => "weir",
+            Agent::To(sink) => sink,
             Agent::Trusting => "weir, no metering",
             Agent::Rsyslog => "rsyslog",
             Agent::RsyslogDirect => "rsyslog, no queue",

@@ -88,29 +88,41 @@ impl Weir {
 
     /// Runs a job from a clean checkpoint. An error if the process fails or the output is not exactly right.
     pub fn run(&self, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
-        self.run_by(Command::new(&self.program).arg("run"), job, corpus)
+        self.run_by(Command::new(&self.program).arg("run"), job, corpus, None)
+    }
+
+    /// The same with that sink instead of a job's own.
+    pub fn run_to(&self, job: Job, corpus: &Corpus, sink: &str) -> anyhow::Result<Sample> {
+        self.run_by(Command::new(&self.program).arg("run"), job, corpus, Some(sink))
     }
 
     /// The same without fuel and checks, which only this program can do.
     pub fn run_trusting(&self, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
-        self.run_by(Command::new(std::env::current_exe()?).arg(TRUSTING_AGENT), job, corpus)
+        self.run_by(Command::new(std::env::current_exe()?).arg(TRUSTING_AGENT), job, corpus, None)
     }
 
-    fn run_by(&self, command: &mut Command, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
+    fn run_by(&self, command: &mut Command, job: Job, corpus: &Corpus, sink: Option<&str>) -> anyhow::Result<Sample> {
         let mut run = tempfile::Builder::new().prefix("weir-").tempdir_in(&self.dir)?;
-        let sample = self.run_in(run.path(), command, job, corpus);
+        let sample = self.run_in(run.path(), command, job, corpus, sink);
         if sample.is_err() {
             run.disable_cleanup(true);
         }
         sample.with_context(|| format!("see {}", run.path().display()))
     }
 
-    fn run_in(&self, run: &Path, command: &mut Command, job: Job, corpus: &Corpus) -> anyhow::Result<Sample> {
+    fn run_in(
+        &self,
+        run: &Path,
+        command: &mut Command,
+        job: Job,
+        corpus: &Corpus,
+        sink: Option<&str>,
+    ) -> anyhow::Result<Sample> {
         let checkpoint = self.data.join("checkpoint.redb");
         if checkpoint.exists() {
             fs::remove_file(checkpoint)?;
         }
-        fs::write(run.join("weir.yaml"), self.config(run, job, corpus))?;
+        fs::write(run.join("weir.yaml"), self.config(run, job, corpus, sink))?;
         let stderr = run.join("stderr");
 
         let start = Instant::now();
@@ -135,7 +147,7 @@ impl Weir {
         Ok(Sample::new(corpus.bytes, corpus.events, account.delivered, wall, usage))
     }
 
-    fn config(&self, run: &Path, job: Job, corpus: &Corpus) -> String {
+    fn config(&self, run: &Path, job: Job, corpus: &Corpus, sink: Option<&str>) -> String {
         let Weir { plugins, data, .. } = self;
         let (root, file) = (corpus.path.parent(), corpus.path.file_name());
         let (root, file) = (root.unwrap_or(Path::new("/")), file.unwrap_or_default());
@@ -146,13 +158,14 @@ impl Weir {
         };
         let plugin = match job {
             Job::Tail | Job::Join | Job::Cri => String::new(),
-            Job::Nginx | Job::NginxToNowhere => "{ use: nginx, settings: { format: main } }".to_owned(),
+            Job::Nginx | Job::NginxToNowhere | Job::Network => "{ use: nginx, settings: { format: main } }".to_owned(),
             Job::Regex => format!("{{ use: regex, settings: {{ pattern: '{PATTERN}' }} }}"),
             Job::Json => "{ use: json }".to_owned(),
         };
-        let sink = match job.has_output() {
-            true => format!("{{ type: file, path: {:?} }}", output(run)),
-            false => "{ type: blackhole }".to_owned(),
+        let sink = match (sink, job.has_output()) {
+            (Some(sink), _) => sink.to_owned(),
+            (None, true) => format!("{{ type: file, path: {:?} }}", output(run)),
+            (None, false) => "{ type: blackhole }".to_owned(),
         };
         format!(
             "data_dir: {data:?}

@@ -181,6 +181,20 @@ impl Fields<'_> {
         (value > 0).then_some(value)
     }
 
+    /// `true` or `false`.
+    pub fn boolean(&mut self, node: Option<&Node>, default: bool) -> bool {
+        let Some(node) = node else { return default };
+        match &node.value {
+            Value::Bool(value) => *value,
+            // As a substituted string may be.
+            Value::Text(text) if text.typed.is_some() && matches!(&*text.text, "true" | "false") => text.text == "true",
+            _ => {
+                self.mismatch(node, "true or false", None);
+                default
+            }
+        }
+    }
+
     /// One of a few words.
     pub fn choice<T: Copy>(&mut self, node: &Node, choices: &[(&str, T)]) -> Option<T> {
         let word = self.text(node)?;

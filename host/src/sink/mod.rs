@@ -6,7 +6,8 @@
 //! share. A payload that is done with comes back to its lane through its [`Receipt`], which is what settles offsets.
 //!
 //! `records` encoded events, and bodies made of them · `compress` · `outlet` when a payload is closed · `ndjson` the
-//! encoder that most share · `writer`, with `file` (and its `rotation`) and `stdout` · `delivery` retries, concurrency, splitting ·
+//! encoder that most share · `protobuf` for those written by hand · `writer`, with `file` (and its `rotation`) and
+//! `stdout` · `delivery` retries, concurrency, splitting ·
 //! `dead_letters` · `client` HTTP and TLS, with `secret` · one file for each destination.
 
 pub mod blackhole;
@@ -20,13 +21,18 @@ pub mod elasticsearch;
 pub mod file;
 pub mod http;
 pub mod kafka;
+pub mod loki;
 pub mod ndjson;
 pub mod otlp;
 pub mod outlet;
+mod protobuf;
 pub mod records;
 mod rotation;
 mod secret;
+pub mod sls;
 pub mod stdout;
+#[cfg(test)]
+mod testing;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -67,6 +67,8 @@ pub struct Ndjson {
     /// Whether events are the elements of an array.
     is_array: bool,
     style: Style,
+    /// Whether times and tags are left out.
+    is_bare: bool,
     fields: Vec<Field>,
     /// What stands before the values of each field.
     prefixes: Vec<Prefix>,
@@ -115,7 +117,7 @@ impl Encode for Ndjson {
                 UNKNOWN_TIME => now,
                 time => time,
             };
-            if time != UNKNOWN_TIME && !has_time {
+            if time != UNKNOWN_TIME && !has_time && !self.is_bare {
                 line.put(self.clock.member(time));
             }
             if let Some(mark) = marks.next_if(|mark| mark.event as usize == event) {
@@ -167,6 +169,11 @@ impl Ndjson {
         Ndjson { clock: Clock::new(&style.time), style, ..Ndjson::default() }
     }
 
+    /// Writes lines without what is not in the event itself: its time and tags.
+    pub fn bare() -> Self {
+        Ndjson { is_bare: true, ..Ndjson::default() }
+    }
+
     /// All of a batch, as lines.
     pub fn lines(&mut self, batch: &Batch) -> Buffer {
         let mut out = Records::default();
@@ -185,7 +192,7 @@ impl Ndjson {
         }
         if self.suffix.is_empty() || !Arc::ptr_eq(&self.tags, &batch.tags) {
             self.tags = batch.tags.clone();
-            self.suffix = suffix(&batch.tags, &self.style);
+            self.suffix = suffix(if self.is_bare { &[] } else { &batch.tags }, &self.style);
         }
     }
 }
@@ -282,7 +289,7 @@ fn now() -> i64 {
     i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(UNKNOWN_TIME)
 }
 
-fn suffix(tags: &Tags, style: &Style) -> Vec<u8> {
+fn suffix(tags: &[(String, String)], style: &Style) -> Vec<u8> {
     let mut object = Vec::new();
     for (i, (name, value)) in tags.iter().enumerate() {
         object.push(if i == 0 { b'{' } else { b',' });
@@ -311,7 +318,7 @@ fn json_string(text: &str) -> Vec<u8> {
 
 /// Bytes that cells point into, and what is known of all of them.
 pub(super) struct Text<'a> {
-    pub(super) bytes: &'a [u8],
+    bytes: &'a [u8],
     encoding: Encoding<'a>,
 }
 

@@ -7,6 +7,8 @@ mod http;
 mod kafka;
 mod network;
 mod otlp;
+mod loki;
+mod sls;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ pub use http::{Encoding, Http};
 pub use kafka::{Acks, Kafka, KafkaCompression, Mechanism, Sasl};
 pub use network::{Auth, Batching, Compression, Network, Secret, Tls};
 pub use otlp::{ChosenTags, Otlp, Protocol};
+pub use loki::{Line, Loki};
+pub use sls::{Endpoint, Signature, Sls};
 
 use super::fields::{Fields, Table};
 use super::raw::Node;
@@ -43,6 +47,10 @@ pub enum Sink {
     ClickHouse(Box<ClickHouse>),
     /// Indices of Elasticsearch or OpenSearch.
     Elasticsearch(Box<Elasticsearch>),
+    /// A server with Loki's push API.
+    Loki(Box<Loki>),
+    /// The Log Service.
+    Sls(Box<Sls>),
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -55,6 +63,8 @@ enum SinkType {
     Otlp,
     ClickHouse,
     Elasticsearch,
+    Loki,
+    Sls,
 }
 
 const TYPES: &[(&str, SinkType)] = &[
@@ -66,6 +76,8 @@ const TYPES: &[(&str, SinkType)] = &[
     ("otlp", SinkType::Otlp),
     ("clickhouse", SinkType::ClickHouse),
     ("elasticsearch", SinkType::Elasticsearch),
+    ("loki", SinkType::Loki),
+    ("sls", SinkType::Sls),
 ];
 
 impl Sink {
@@ -78,6 +90,8 @@ impl Sink {
             Sink::Otlp(otlp) => Some(&otlp.network),
             Sink::ClickHouse(clickhouse) => Some(&clickhouse.network),
             Sink::Elasticsearch(elasticsearch) => Some(&elasticsearch.network),
+            Sink::Loki(loki) => Some(&loki.network),
+            Sink::Sls(sls) => Some(&sls.network),
         }
     }
 
@@ -91,6 +105,8 @@ impl Sink {
             Sink::Otlp(otlp) => network::port(&otlp.url.render(name)).map(|port| vec![port]),
             Sink::ClickHouse(clickhouse) => network::port(&clickhouse.url).map(|port| vec![port]),
             Sink::Elasticsearch(elasticsearch) => network::port(&elasticsearch.url).map(|port| vec![port]),
+            Sink::Loki(loki) => network::port(&loki.url.render(name)).map(|port| vec![port]),
+            Sink::Sls(sls) => sls.port().map(|port| vec![port]),
         }
     }
 
@@ -103,6 +119,8 @@ impl Sink {
             Sink::Otlp(otlp) => otlp.auth.secrets(),
             Sink::ClickHouse(clickhouse) => clickhouse.password.iter().collect(),
             Sink::Elasticsearch(elasticsearch) => elasticsearch.auth.secrets(),
+            Sink::Loki(loki) => loki.auth.secrets(),
+            Sink::Sls(sls) => sls.secrets(),
         };
         secrets
             .into_iter()
@@ -144,6 +162,8 @@ fn sink(node: &Node, fields: &mut Fields) -> Option<Sink> {
         SinkType::Elasticsearch => {
             elasticsearch::elasticsearch(node, fields).map(|sink| Sink::Elasticsearch(Box::new(sink)))
         }
+        SinkType::Loki => loki::loki(node, fields).map(|loki| Sink::Loki(Box::new(loki))),
+        SinkType::Sls => sls::sls(node, fields).map(|sls| Sink::Sls(Box::new(sls))),
     }
 }
 
@@ -326,6 +346,22 @@ mod tests {
         ] {
             let shown = parse(sinks).unwrap_err();
             assert!(shown.contains(expected), "{sinks}: {shown}");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_documentation_are_right() {
+        let page = include_str!("../../../../docs/sinks.md");
+        for example in page.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or_default()) {
+            // Where it is only about sinks, a logstore uses the first.
+            let sink = example.split("sinks:\n  ").nth(1).and_then(|rest| rest.split(':').next()).expect(example);
+            let logstores = match example.contains("logstores:") {
+                true => String::new(),
+                false => format!("logstores: [{{ name: a/b, files: {{ root: /x }}, sink: {sink} }}]\n"),
+            };
+            let loaded = parse(&format!("{logstores}{example}"), "weir.yaml", &|_| Some("value".to_owned()));
+            let loaded = loaded.unwrap_or_else(|errors| panic!("{errors}\n{example}"));
+            assert!(loaded.warnings.is_empty(), "{example}");
         }
     }
 }
