@@ -197,7 +197,8 @@ impl Site {
         let summary: BTreeMap<_, _> = logstores.into_iter().map(|(name, logstore)| (name, logstore.counts)).collect();
         for (name, accounts) in &summary {
             let [read, delivered, dropped, dead_lettered, discarded, in_flight] =
-                ["read", "delivered", "dropped", "dead_lettered", "discarded", "in_flight"].map(|count| accounts[count]);
+                ["read", "delivered", "dropped", "dead_lettered", "discarded", "in_flight"]
+                    .map(|count| accounts[count]);
             let sum = delivered + dropped + dead_lettered + discarded + in_flight;
             assert_eq!(read, sum, "the accounts of {name}: {accounts:?}");
             let [kept_raw, faulted, suspended] = ["kept_raw", "faulted", "suspended"].map(|count| accounts[count]);

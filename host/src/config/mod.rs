@@ -26,8 +26,8 @@ pub use limits::Limits;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use project::Project;
 pub use resolved::{
-    Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef, PluginUse,
-    Rotated, StartAt, WhenFull,
+    Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef,
+    PluginUse, Rotated, StartAt, WhenFull,
 };
 pub use sinks::Sink;
 pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, Template, is_name};
@@ -647,7 +647,10 @@ weir.yaml:32:29: sinks.extra.path: unknown key
                 Ok(Loaded { config, .. }) => {
                     assert!(!config.logstores.is_empty());
                     assert!(
-                        config.logstores.iter().all(|logstore| logstore.sinks.iter().all(|sink| config.sinks.contains_key(sink))),
+                        config
+                            .logstores
+                            .iter()
+                            .all(|logstore| logstore.sinks.iter().all(|sink| config.sinks.contains_key(sink))),
                         "{text}"
                     );
                     good += 1;

@@ -43,13 +43,7 @@ impl Tally {
 
     /// The same, which also says of how many read events each event of the batch is the first to have a part. Says
     /// nothing if each is of one.
-    pub fn count_each(
-        &mut self,
-        batch: &Batch,
-        settled: u64,
-        faulted: &[Origin],
-        weights: &mut Vec<u32>,
-    ) -> Tallied {
+    pub fn count_each(&mut self, batch: &Batch, settled: u64, faulted: &[Origin], weights: &mut Vec<u32>) -> Tallied {
         let mut counted = Tallied::default();
         weights.clear();
         let mut faulted = faulted.iter().peekable();

@@ -31,8 +31,8 @@ use std::time::Duration;
 
 pub use buffer::Buffer;
 pub use outlet::Outlet;
-pub use records::Encode;
 use records::Body;
+pub use records::Encode;
 
 use crate::config::LogstoreName;
 

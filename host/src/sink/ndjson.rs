@@ -36,7 +36,8 @@ impl Encode for Ndjson {
             out.begin_group(&Arc::default());
         }
         let text = Text::look_at(&batch.arena);
-        let mut marks = batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
+        let mut marks =
+            batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
         let mut line = Line { room: std::mem::take(&mut out.bytes.room), len: out.bytes.len, promised: 0 };
         let end = batch.len().min(from.saturating_add(out.left(room)));
         let mut event = from;

@@ -64,7 +64,8 @@ pub(super) fn http(node: &Node, fields: &mut Fields) -> Option<Http> {
 }
 
 /// Headers that are set by what else the config says.
-const OWN: [&str; 6] = ["authorization", "content-encoding", "content-length", "content-type", "host", "transfer-encoding"];
+const OWN: [&str; 6] =
+    ["authorization", "content-encoding", "content-length", "content-type", "host", "transfer-encoding"];
 
 /// Names and values of headers. Values may be secrets.
 pub(super) fn headers(node: Option<&Node>, fields: &mut Fields) -> Vec<(String, network::Secret)> {

@@ -198,7 +198,8 @@ pub(super) fn compression(table: &Table, choices: &[&str], fields: &mut Fields) 
         ("lz4", Compression::Lz4),
         ("snappy", Compression::Snappy),
     ];
-    let choices: Vec<_> = choices.iter().filter_map(|name| all.iter().find(|(known, _)| known == name)).copied().collect();
+    let choices: Vec<_> =
+        choices.iter().filter_map(|name| all.iter().find(|(known, _)| known == name)).copied().collect();
     let chosen = match table.get("compression") {
         Some(node) => fields.choice(node, &choices)?,
         None => choices[0].1,
