@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
 use crate::config::{self, Config, ConfigErrors, Logstore, Place, Problem};
+use crate::heap::Trim;
 use crate::lane::{Lane, Mode, Parts, Scratch, Tap};
 use crate::metrics::{Accounts, PluginAccounts};
 use crate::pace::Pace;
@@ -92,7 +93,11 @@ impl Agent {
         let (mut chains, mut problems) = (Vec::new(), Vec::new());
         for logstore in config.logstores.iter().filter(|l| is_for(l, &options.machine_groups)) {
             match plugins.chain(logstore, &budgets[&logstore.name.project]) {
-                Ok(chain) => chains.push((logstore, chain)),
+                Ok(mut chain) => {
+                    // Many will have nothing to do for long; and what comes to stay is not scattered among instances.
+                    chain.begin();
+                    chains.push((logstore, chain));
+                }
                 Err(found) => problems.extend(found),
             }
         }
@@ -223,7 +228,7 @@ impl<'a> Plugins<'a> {
 
     /// The chain of a logstore, or what is wrong with each of its plugins.
     pub fn chain(&mut self, logstore: &Logstore, budget: &Arc<Budget>) -> Result<Chain, Vec<Problem>> {
-        let (mut stages, mut problems) = (Vec::new(), Vec::new());
+        let (mut stages, mut problems) = (Vec::with_capacity(logstore.plugins.len()), Vec::new());
         for used in &logstore.plugins {
             let limits = limits(&used.limits);
             match self.stage(&used.reference, &used.settings, limits, budget) {
@@ -352,15 +357,17 @@ fn worker(number: usize, schedule: &Arc<Schedule<Scratch>>) -> Result<JoinHandle
     thread::Builder::new().name(format!("worker {number}")).spawn(work).context("starting a worker thread")
 }
 
-/// A thread that writes the checkpoint now and then, until its sender is dropped.
+/// A thread that writes the checkpoint now and then, and gives memory back to the system, until its sender is dropped.
 fn checkpoint_writer(checkpoint: &Arc<Checkpoint>) -> Result<(mpsc::Sender<()>, JoinHandle<()>)> {
     let (stop, stopped) = mpsc::channel();
     let checkpoint = checkpoint.clone();
     let write = move || {
+        let mut trim = Trim::default();
         while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
             if let Err(error) = checkpoint.flush() {
                 tracing::error!("{error:#}; trying again");
             }
+            trim.tick(Instant::now());
         }
     };
     let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(write);

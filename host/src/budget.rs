@@ -15,6 +15,8 @@ pub struct Budget {
     /// None: as much as there is.
     limit: Option<usize>,
     used: AtomicUsize,
+    /// Bytes of these that come back when a sink has taken them.
+    on_their_way: AtomicUsize,
     /// Somebody waits for memory.
     is_short: AtomicBool,
     /// One lane may go on over the limit, so that the project never stands still.
@@ -41,6 +43,11 @@ impl Budget {
     /// Whether it uses all that it may.
     pub fn is_full(&self) -> bool {
         self.limit.is_some_and(|limit| self.used() >= limit)
+    }
+
+    /// Whether some of it comes back by itself, however long a sink takes for that.
+    pub fn is_awaited(&self) -> bool {
+        self.on_their_way.load(Ordering::Relaxed) > 0
     }
 
     /// Names a lane that is to be woken when there is less memory than is wanted, or more than there was.
@@ -112,12 +119,13 @@ impl Budget {
 pub struct Share {
     budget: Arc<Budget>,
     bytes: usize,
+    on_their_way: usize,
 }
 
 impl Share {
     /// Nothing yet.
     pub fn new(budget: &Arc<Budget>) -> Self {
-        Share { budget: budget.clone(), bytes: 0 }
+        Share { budget: budget.clone(), bytes: 0, on_their_way: 0 }
     }
 
     /// Bytes that it has.
@@ -132,8 +140,12 @@ impl Share {
         is_there
     }
 
-    /// Has that many bytes from now on, which are in use already.
-    pub fn set(&mut self, bytes: usize) {
+    /// Has that many bytes from now on, which are in use already; `on_their_way` of them come back from a sink.
+    pub fn set(&mut self, bytes: usize, on_their_way: usize) {
+        let total = &self.budget.on_their_way;
+        // One that wraps around is taken off.
+        total.fetch_add(on_their_way.wrapping_sub(self.on_their_way), Ordering::Relaxed);
+        self.on_their_way = on_their_way;
         match bytes.checked_sub(self.bytes) {
             Some(more) => self.budget.take(more),
             None => self.budget.give(self.bytes - bytes),
@@ -144,7 +156,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.budget.give(self.bytes);
+        self.set(0, 0);
     }
 }
 
@@ -161,15 +173,19 @@ mod tests {
         let (mut one, mut other) = (Share::new(&budget), Share::new(&budget));
         assert!(one.try_grow(60) && !other.try_grow(41) && other.try_grow(40));
         assert_eq!((budget.used(), budget.is_full(), other.bytes()), (100, true, 40));
-        one.set(50);
+        one.set(50, 20);
         assert_eq!((budget.used(), woken.load(Ordering::Relaxed)), (90, 0));
+        other.set(40, 30);
+        one.set(50, 10);
+        assert_eq!((budget.on_their_way.load(Ordering::Relaxed), budget.is_awaited()), (40, true));
         budget.runs_short();
         budget.runs_short();
         assert_eq!(woken.load(Ordering::Relaxed), 1);
         drop(one);
         assert_eq!((budget.used(), woken.load(Ordering::Relaxed)), (40, 2));
         budget.has_enough();
-        other.set(0);
+        other.set(0, 0);
+        assert!(!budget.is_awaited());
         assert_eq!((budget.used(), woken.load(Ordering::Relaxed)), (0, 2));
     }
 

@@ -32,7 +32,7 @@ use crate::source::place::Place;
 use crate::source::reader::{Chunk, Name};
 use crate::source::{Ended, Read, Source};
 
-/// The instances of a lane that has had nothing to do for so long are let go.
+/// A lane that has had nothing to do for so long lets go of instances, and all that it has only to be faster.
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Nothing is put off so soon after a file came, went or was renamed: its writer may be between two files.
@@ -122,6 +122,8 @@ pub struct Lane {
     ending: Option<Ended>,
     /// When a batch was last begun.
     busy: Instant,
+    /// Whether it has not let go of what it needs only while it is busy.
+    is_awake: bool,
     budget: Arc<Budget>,
     /// What it has of the budget, without linear memories, which count themselves.
     share: Share,
@@ -228,9 +230,11 @@ impl Lane {
             ending: None,
             noted: clock.now(),
             busy: clock.now(),
+            is_awake: true,
             clock,
             tap,
-            files: HashMap::new(),
+            // What comes to stay is not to be scattered among the memory of plugins, so it has its room from the start.
+            files: HashMap::with_capacity(1),
             shipping: VecDeque::new(),
             parcels: VecDeque::new(),
             next_event: 0,
@@ -347,9 +351,9 @@ impl Lane {
         }
         let due = self.outlets.iter_mut().filter_map(|outlet| outlet.tick(now, false)).min();
         let note = (!self.settled.is_empty()).then(|| self.noted + NOTE_EVERY);
-        let mut idle = (self.chain.memory() > 0 && self.job.is_none()).then(|| self.busy + IDLE);
+        let mut idle = (self.is_awake && self.job.is_none()).then(|| self.busy + IDLE);
         if idle.is_some_and(|idle| idle <= now) {
-            self.chain.rest();
+            self.fall_asleep();
             idle = None;
         }
         // What comes back without being awaited is settled in time for the next note.

@@ -15,7 +15,7 @@
 //!   [`registry`] finds plugins.
 //! - [`confine`] takes from the process what its configuration does not need.
 //! - [`budget`] counts a project's memory, [`books`] has all accounts together,
-//!   [`pace`] says how often little is read.
+//!   [`heap`] gives memory back to the system, [`pace`] says how often little is read.
 //! - [`agent`] puts a configuration to work, [`sinks`] those of its sinks that are used; [`cli`] has one file a command.
 //! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
 
@@ -28,6 +28,7 @@ pub mod clock;
 pub mod config;
 pub mod confine;
 pub mod event;
+pub mod heap;
 pub mod lane;
 pub mod metrics;
 pub mod mock;

@@ -80,6 +80,8 @@ counters! {
         plugin_cpu => "weir_plugins_cpu_nanoseconds_total",
         /// Bytes of memory that it has of its project's.
         memory => "weir_memory_bytes",
+        /// Turns in which it could not go on, because its project had no memory left.
+        short => "weir_memory_shortages_total",
         /// CPU time of all the logstore's turns, in nanoseconds.
         cpu => "weir_cpu_nanoseconds_total",
     }

@@ -16,7 +16,7 @@ const RATE: f64 = 10.0;
 const SAVED: f64 = 50.0;
 
 /// No line waits longer than that for others.
-const LONGEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// The small reads of one project.
 #[derive(Debug, Default)]

@@ -69,6 +69,8 @@ struct State<S> {
     timers: BTreeSet<(Instant, usize)>,
     /// Lanes that are not done.
     open: usize,
+    /// Workers that wait for something to do: telling one costs a system call, whether it waits or not.
+    waiting: usize,
     /// Lanes that ended by a panic.
     broken: usize,
     closed: bool,
@@ -98,6 +100,7 @@ impl<S: Default> Schedule<S> {
             turns: turns::Turns::default(),
             timers: BTreeSet::new(),
             open: 0,
+            waiting: 0,
             broken: 0,
             closed: false,
             begun: Instant::now(),
@@ -127,13 +130,14 @@ impl<S: Default> Schedule<S> {
         (slot.lane, slot.is_woken) = (Some(lane), true);
         state.turns.want(number, Instant::now());
         state.open += 1;
-        self.changed.notify_one();
+        self.tell_one(state);
     }
 
     /// Gives a lane a turn soon. One that has its turn just now gets another.
     pub fn wake(&self, number: usize) {
-        if self.lock().wake(number, Instant::now()) {
-            self.changed.notify_one();
+        let mut state = self.lock();
+        if state.wake(number, Instant::now()) {
+            self.tell_one(state);
         }
     }
 
@@ -168,23 +172,27 @@ impl<S: Default> Schedule<S> {
     /// What a worker does, until all lanes are done or the schedule is closed.
     pub fn work(&self, scratch: &mut S) {
         let mut state = self.lock();
+        let mut used = None;
         while !state.closed && state.open > 0 {
             let Some((number, mut lane)) = state.take(Instant::now()) else {
                 state = self.wait(state);
+                used = None;
                 continue;
             };
-            let is_more = state.turns.has_ready();
-            drop(state);
-            if is_more {
-                self.changed.notify_one();
+            match state.turns.has_ready() {
+                true => self.tell_one(state),
+                false => drop(state),
             }
-            let begun = (self.cpu)();
+            let begun = used.unwrap_or_else(self.cpu);
             let turn = catch_unwind(AssertUnwindSafe(|| lane.turn(scratch)));
             if turn.is_err() {
                 // The panic has been told of. One lane ends, and the others go on.
                 *scratch = S::default();
             }
-            let cost = (self.cpu)().saturating_sub(begun);
+            let now = (self.cpu)();
+            let cost = now.saturating_sub(begun);
+            // What comes until the next turn is part of it.
+            used = Some(now);
             lane.charge(cost);
             // A lane that ends is dropped here, where nobody waits for it.
             let lane = (!matches!(turn, Err(_) | Ok(Turn::Done))).then_some(lane);
@@ -195,7 +203,23 @@ impl<S: Default> Schedule<S> {
         self.changed.notify_all();
     }
 
-    fn wait<'a>(&self, state: MutexGuard<'a, State<S>>) -> MutexGuard<'a, State<S>> {
+    /// Lets a worker know that there is something to do, if one waits.
+    fn tell_one(&self, state: MutexGuard<'_, State<S>>) {
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.changed.notify_one();
+        }
+    }
+
+    fn wait<'a>(&self, mut state: MutexGuard<'a, State<S>>) -> MutexGuard<'a, State<S>> {
+        state.waiting += 1;
+        let mut state = self.wait_for_change(state);
+        state.waiting -= 1;
+        state
+    }
+
+    fn wait_for_change<'a>(&self, state: MutexGuard<'a, State<S>>) -> MutexGuard<'a, State<S>> {
         let timer = state.timers.first().map(|(first, _)| *first);
         match timer.into_iter().chain(state.turns.opens_at()).min() {
             None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),

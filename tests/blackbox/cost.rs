@@ -6,7 +6,12 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Agent, Site, access_log, numbered, raw};
+use weir::budget::Budget;
+use weir::clock::thread_cpu;
+use weir::sandbox::compile::{ByChild, Cache, Compiler};
+use weir::sandbox::{Limits, Sandbox, Stage};
+
+use crate::harness::{Agent, Site, access_log, numbered, plugins, raw};
 
 const NGINX: &str =
     "- name: a/b\n  files: { root: logs }\n  plugins: [{ use: nginx, settings: { format: main } }]\n  sink: ";
@@ -89,6 +94,34 @@ fn the_first_event_is_out_within_100_ms() {
     };
     let best = (0..3).map(|_| time()).min().unwrap();
     assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
+#[test]
+fn an_instance_is_there_at_once_and_a_compiled_plugin_soon() {
+    let site = Site::alone();
+    let sandbox = || {
+        let compiler = Compiler::new(&site.path("data/cache"), Cache::Shared, ByChild::default()).unwrap();
+        Sandbox::new(compiler).unwrap()
+    };
+    let path = plugins().join("nginx.wasm");
+    // Each with an engine of its own, which knows nothing yet.
+    let load = |_| {
+        let sandbox = sandbox();
+        let begun = thread_cpu();
+        sandbox.load(&path).unwrap();
+        thread_cpu() - begun
+    };
+    let loaded = (0..5).map(load).min().unwrap();
+    let (plugin, budget) = (sandbox().load(&path).unwrap(), Budget::new(None));
+    let make = |_| {
+        let begun = thread_cpu();
+        let stage = Stage::new(plugin.clone(), "{\"format\":\"main\"}", Limits::default(), &budget).unwrap();
+        drop(stage);
+        thread_cpu() - begun
+    };
+    let made = (0..200).map(make).min().unwrap();
+    assert!(loaded < Duration::from_millis(5), "{loaded:?} to load a compiled plugin");
+    assert!(made < Duration::from_micros(100), "{made:?} to replace an instance");
 }
 
 #[test]

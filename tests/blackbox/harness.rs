@@ -143,7 +143,21 @@ impl Site {
 
     /// Runs a command of weir to its end.
     pub fn output<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Done {
-        done(self.weir(args).output().unwrap())
+        let mut command = self.weir(args);
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = child.id();
+        let (peak, output) = beside(
+            |is_done| {
+                let mut peak = 0;
+                while !is_done.load(Ordering::Relaxed) {
+                    peak = peak_memory(pid).unwrap_or(peak);
+                    thread::sleep(Duration::from_millis(1));
+                }
+                peak
+            },
+            || child.wait_with_output().unwrap(),
+        );
+        Done { peak, ..done(output) }
     }
 
     /// Runs a command of weir with that standard input. It may stop reading early.
@@ -311,6 +325,9 @@ pub struct Done {
     pub status: ExitStatus,
     pub stdout: Vec<u8>,
     pub stderr: String,
+    /// The most bytes that were resident, as far as that was looked at: about every millisecond while weir settles what
+    /// is there, and at the end of an agent that follows.
+    pub peak: u64,
 }
 
 impl Done {
@@ -421,10 +438,11 @@ impl Agent<'_> {
     /// Asks the agent to stop, and waits until it has. It exits with 0.
     #[track_caller]
     pub fn stop(mut self) -> Ran {
+        let peak = peak_memory(self.pid()).unwrap_or_default();
         self.signal(Signal::TERM);
         let status = self.wait_for_end();
         let stdout = fs::read(self.site.path("stdout")).unwrap();
-        let ran = self.site.ran(Done { status, stdout, stderr: self.stderr() });
+        let ran = self.site.ran(Done { status, stdout, stderr: self.stderr(), peak });
         ran.assert_code(0);
         ran
     }
@@ -594,7 +612,17 @@ fn compiled_plugins() -> PathBuf {
     cache_home().join("weir")
 }
 
+/// The most bytes of a running process that were ever resident. Not by `wait4`, which also counts what the process was
+/// before it became weir: a copy of this one.
+fn peak_memory(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    (exe == binary()).then_some(kilobytes << 10)
+}
+
 fn done(output: Output) -> Done {
     let Output { status, stdout, stderr } = output;
-    Done { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned() }
+    Done { status, stdout, stderr: String::from_utf8_lossy(&stderr).into_owned(), peak: 0 }
 }

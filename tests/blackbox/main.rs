@@ -10,11 +10,12 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`shares`] of CPU time · [`servers`] to send to, stand-ins and real ones · [`proxy`] what breaks on the way
-//! there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the network ·
-//! `sink_…` a destination each · [`dead_letters`] what destinations have refused.
+//! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
+//! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
+//! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused.
 
 mod bombs;
+mod budget;
 mod checkpoints;
 mod commands;
 mod confine;

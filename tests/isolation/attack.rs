@@ -13,6 +13,7 @@ use weir::mock::{Generator, LogType};
 
 use crate::agent::Site;
 use crate::bomb;
+use crate::relay;
 use crate::report::Row;
 use crate::victim;
 
@@ -120,7 +121,7 @@ pub fn run(attack: Attack, site: &Site, rate: f64, length: Duration) -> anyhow::
 
     let agent = site.start("  noisy: { share: 1, memory: 128MiB }", &attack.logstores(site))?;
     let is_over = AtomicBool::new(false);
-    let seen = thread::scope(|scope| {
+    let (seen, relay) = thread::scope(|scope| {
         if attack.has_backlog() {
             for number in 0..FILES {
                 let (path, is_over) = (site.noisy.join(format!("{number}.log")), &is_over);
@@ -130,9 +131,11 @@ pub fn run(attack: Attack, site: &Site, rate: f64, length: Duration) -> anyhow::
         if let Some(component) = &component {
             scope.spawn(|| upload(site, component, &is_over));
         }
+        let relay = scope.spawn(|| relay::measure(&is_over));
         let seen = victim::measure(&input, &site.path("out/victim/access.ndjson"), rate, length);
         is_over.store(true, Ordering::Relaxed);
-        seen
+        let relay = relay.join().expect("it does not panic");
+        anyhow::Ok((seen?, relay?))
     })?;
     let ended = agent.stop()?;
     let victim = ended.logstores["victim/access"];
@@ -141,7 +144,7 @@ pub fn run(attack: Attack, site: &Site, rate: f64, length: Duration) -> anyhow::
         "the victim's accounts are {victim:?}, and {} lines came out",
         seen.latencies.len()
     );
-    Ok(Row::new(attack.name(), &seen, &ended))
+    Ok(Row::new(attack.name(), &seen, &relay, &ended))
 }
 
 /// Lines as the victim's, in many files, as they were at first.

@@ -2,12 +2,14 @@
 //! attacker, on one worker.
 //!
 //! `make bench-isolation`, or `cargo run --release --example isolation -- --help`. Rooms: [`victim`] who is measured ·
-//! [`attack`] who is beside it · [`agent`] the process that both are in · [`report`] and [`chart`] the numbers.
+//! [`attack`] who is beside it · [`agent`] the process that both are in · [`relay`] what the machine does to anybody
+//! meanwhile · [`report`] and [`chart`] the numbers.
 
 mod agent;
 mod attack;
 mod bomb;
 mod chart;
+mod relay;
 mod report;
 mod victim;
 

@@ -15,6 +15,8 @@ pub struct Row {
     pub p50: u32,
     pub p99: u32,
     pub most: u32,
+    /// What all but 1 % of the messages took at the same time that no agent had anything to do with.
+    pub relay_p99: u32,
     /// Of the victim's input.
     pub megabytes_per_second: f64,
     /// What the agent read for the attacker meanwhile.
@@ -26,7 +28,7 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn new(beside: &'static str, seen: &Seen, ended: &Ended) -> Row {
+    pub fn new(beside: &'static str, seen: &Seen, relay: &[u32], ended: &Ended) -> Row {
         let of = |part: usize| seen.latencies[(seen.latencies.len() - 1) * part / 1000];
         let others = ended.logstores.iter().filter(|(name, _)| *name != "victim/access");
         let (bytes, cpu) = others.fold((0, 0), |(bytes, cpu), (_, c)| (bytes + c.bytes_read, cpu + c.cpu));
@@ -35,6 +37,7 @@ impl Row {
             p50: of(500),
             p99: of(990),
             most: of(1000),
+            relay_p99: relay.get(relay.len() * 99 / 100).copied().unwrap_or_default(),
             megabytes_per_second: seen.bytes_per_second / 1e6,
             others_megabytes: bytes as f64 / 1e6,
             cpu: ended.logstores["victim/access"].cpu as f64 / 1e9,
@@ -49,11 +52,12 @@ impl fmt::Display for Row {
         let ms = |micros: u32| f64::from(micros) / 1e3;
         write!(
             f,
-            "{:<26} {:>8.1} {:>8.1} {:>8.1}  {:>7.2}  {:>9.0}  {:>7.2} {:>8.2}  {:>8.1}",
+            "{:<26} {:>8.1} {:>8.1} {:>8.1} {:>9.1}  {:>7.2}  {:>9.0}  {:>7.2} {:>8.2}  {:>8.1}",
             self.beside,
             ms(self.p50),
             ms(self.p99),
             ms(self.most),
+            ms(self.relay_p99),
             self.megabytes_per_second,
             self.others_megabytes,
             self.cpu,
@@ -66,11 +70,12 @@ impl fmt::Display for Row {
 /// One row an attacker.
 pub fn table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "\nbeside                       p50 ms   p99 ms   max ms     MB/s  others MB    CPU s others s  peak MiB\n",
+        "\nbeside                       p50 ms   p99 ms   max ms relay p99     MB/s  others MB    CPU s others s  peak MiB\n",
     );
     for row in rows {
         table += &format!("{row}\n");
     }
     table
-        + "latency from write to output, and MB/s of the victim; MB that were read, and CPU seconds of turns, for others\n"
+        + "latency from write to output, and MB/s of the victim; p99 of a relay that no agent is in; MB that were read, \
+           and CPU seconds of turns, for others\n"
 }

@@ -58,10 +58,13 @@ pub fn run(args: &Args) -> Result<()> {
         Err(_) if told.flag.load(Ordering::Relaxed) => return Ok(()),
         started => started?,
     };
+    let workers = config.workers;
+    // It may be large, and is not needed any more.
+    drop(loaded);
     for problem in &agent.problems {
         tracing::error!("this logstore is not read: {}", problem.in_file(&file));
     }
-    tracing::info!(logstores = agent.books.logstores.len(), workers = config.workers, "running");
+    tracing::info!(logstores = agent.books.logstores.len(), workers, "running");
 
     if agent.books.logstores.is_empty() {
         tracing::warn!("no logstore of this configuration is for this agent's machine groups");

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Lane;
 use crate::budget::Budget;
+use crate::heap;
 use crate::metrics;
 use crate::sandbox::Passage;
 use crate::schedule::Turn;
@@ -28,14 +29,14 @@ impl Lane {
         if self.has_nothing_on_the_way() {
             self.overdraft = None;
         }
-        if !self.budget.is_full() || self.overdraft.is_some() {
+        if !self.budget.is_full() {
             return None;
         }
         self.release();
         if !self.budget.is_full() {
             return None;
         }
-        self.budget.runs_short();
+        self.run_short();
         // What is waiting for more to come would hold up all others.
         self.outlets.iter_mut().for_each(|outlet| _ = outlet.tick(now, true));
         if self.has_nothing_on_the_way() && self.budget.overdraw() {
@@ -46,6 +47,12 @@ impl Lane {
         Some(self.rest(Some(next.min(now + SHORT))))
     }
 
+    /// Calls on the project's other lanes to let go of what they can do without.
+    pub(super) fn run_short(&self) {
+        metrics::add(&self.accounts.short, 1);
+        self.budget.runs_short();
+    }
+
     /// Lets go of all memory that it can do without.
     pub(super) fn release(&mut self) {
         self.chain.rest();
@@ -53,18 +60,32 @@ impl Lane {
         self.count_memory();
     }
 
+    /// Lets go of all that it needs only while it is busy: there may be thousands of lanes that are not.
+    pub(super) fn fall_asleep(&mut self) {
+        self.is_awake = false;
+        self.chain.forget();
+        self.outlets.iter_mut().for_each(Outlet::forget);
+        self.parcels.shrink_to_fit();
+        self.shipping.shrink_to_fit();
+        self.settled.shrink_to_fit();
+        self.returns.shrink();
+        for file in self.files.values_mut() {
+            file.held.shrink();
+        }
+        heap::let_go();
+    }
+
     /// Counts what it has of the project's memory.
     pub(super) fn count_memory(&mut self) {
         let outlets: usize = self.outlets.iter().map(Outlet::memory).sum();
+        let on_their_way: usize = self.outlets.iter().map(Outlet::on_their_way).sum();
         let shipping: usize = self.shipping.iter().map(|shipping| shipping.batch.bytes()).sum();
         let job = self.job.as_ref().map_or(0, |job| {
             let passages = job.behind.iter().chain([&job.passage]);
             passages.map(Passage::bytes).sum::<usize>() + job.chunk.batch.bytes()
         });
         let bytes = self.source.buffered() + self.held_bytes + job + outlets + shipping;
-        if bytes != self.share.bytes() {
-            self.share.set(bytes);
-        }
+        self.share.set(bytes, on_their_way);
         metrics::set(&self.accounts.memory, (bytes + self.chain.memory()) as u64);
     }
 }

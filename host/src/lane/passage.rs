@@ -72,7 +72,7 @@ impl Lane {
         let skipped = chunk.framed.skipped;
         metrics::add(&self.accounts.read, read + skipped);
         metrics::add(&self.accounts.discarded, skipped);
-        self.busy = self.clock.now();
+        (self.busy, self.is_awake) = (self.clock.now(), true);
         let passage = Passage::new(batch, last);
         self.advance(Job { chunk: Chunk::default(), passage, behind: Vec::new(), name, before, fields }, chunk)
     }
@@ -106,7 +106,7 @@ impl Lane {
             },
             Step::Short => {
                 self.release();
-                self.budget.runs_short();
+                self.run_short();
                 Turn::RestUntil(now + SHORT)
             }
         };

@@ -375,6 +375,7 @@ impl Run<'_> {
 
     fn some_turns(&mut self) {
         let count = self.random.usize(1..12);
+        self.world.fetch();
         self.clock.advance(Duration::from_millis(self.random.u64(1..1500)));
         self.turns(count);
     }
@@ -414,6 +415,7 @@ impl Run<'_> {
         }
         for _ in 0..20 {
             self.clock.advance(Duration::from_secs(1));
+            self.world.fetch();
             self.turns(10_000);
         }
         tell!(self, "finish");

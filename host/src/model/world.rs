@@ -11,11 +11,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::TempDir;
 
-use crate::source::disk::{Bytes, DirStamp, Disk, Kind, Meta, Tree};
+use crate::source::disk::{Bytes, DirStamp, Disk, Done, Kind, Meta, Tree};
 use crate::source::identity::FileId;
 
 /// What is outside of every root, and must never come out.
 pub const SECRET: &str = "<secret>";
+
+/// One read of so many has to come from disk first.
+const COLD: usize = 5;
+
+/// One time of so many that it is asked for, it is not there yet.
+const SLOW: usize = 3;
 
 /// A file system as its writers see it. Files are known by handles, whatever their names.
 pub trait World {
@@ -34,6 +40,8 @@ pub trait World {
     /// Closes the writer's handle.
     fn close(&mut self, file: usize);
     fn id(&self, file: usize) -> FileId;
+    /// What the agent wants to have fetched from disk may be there by now.
+    fn fetch(&mut self) {}
 }
 
 #[derive(Default)]
@@ -46,6 +54,10 @@ struct State {
     /// Each change takes a nanosecond.
     time: u64,
     changed: i128,
+    /// Reads that must not wait, of which some would have to.
+    reads: usize,
+    fetches: Vec<Done>,
+    asked: usize,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -198,6 +210,17 @@ impl World for Simulated {
     fn id(&self, file: usize) -> FileId {
         self.0.lock().unwrap().meta(file).id
     }
+
+    fn fetch(&mut self) {
+        let mut state = self.0.lock().unwrap();
+        state.asked += 1;
+        if state.asked.is_multiple_of(SLOW) {
+            return;
+        }
+        let fetches = std::mem::take(&mut state.fetches);
+        drop(state);
+        fetches.into_iter().for_each(|done| done());
+    }
 }
 
 struct SimulatedTree {
@@ -267,6 +290,20 @@ impl Bytes for SimulatedFile {
             got += len;
         }
         Ok(got)
+    }
+
+    fn read_now(&self, parts: [&mut [u8]; 2], offset: u64) -> io::Result<usize> {
+        let mut state = self.world.0.lock().unwrap();
+        state.reads += 1;
+        if state.reads.is_multiple_of(COLD) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        drop(state);
+        self.read_at(parts, offset)
+    }
+
+    fn fetch(&self, _: u64, done: Done) {
+        self.world.0.lock().unwrap().fetches.push(done);
     }
 }
 

@@ -50,6 +50,13 @@ impl Held {
     pub fn bytes(&self) -> usize {
         self.stages.iter().map(Batch::bytes).sum()
     }
+
+    /// Gives back the room for what is not held.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            self.stages = Vec::new();
+        }
+    }
 }
 
 impl Chain {
@@ -71,6 +78,7 @@ impl Chain {
     /// Sends a batch of one file on through the plugins, until it is through, has taken long, or must wait. `held` is
     /// that file's.
     pub fn advance(&mut self, passage: &mut Passage, held: &mut Held, now: Instant) -> Step {
+        held.stages.reserve_exact(self.stages.len().saturating_sub(held.stages.len()));
         held.stages.resize_with(self.stages.len(), Batch::default);
         let begun = Instant::now();
         loop {
@@ -103,8 +111,18 @@ impl Chain {
         self.stages.iter().map(Stage::memory).sum()
     }
 
+    /// Lets the first instances go, which have shown that the settings are accepted. What that has cost is not counted.
+    pub fn begin(&mut self) {
+        self.stages.iter_mut().for_each(Stage::begin);
+    }
+
     /// Lets the instances go; they are made again when they are needed.
     pub fn rest(&mut self) {
         self.stages.iter_mut().for_each(Stage::rest);
+    }
+
+    /// Lets the instances go, and what is remembered of what they made.
+    pub fn forget(&mut self) {
+        self.stages.iter_mut().for_each(Stage::forget);
     }
 }

@@ -23,7 +23,7 @@ use crate::event::{Batch, Origin};
 /// Fuel that a search may use, in calls with the whole batch: to find one event takes two of them, and many small ones.
 const SEARCH: u64 = 4;
 
-/// Small calls of a search, which cost the base of a call at least.
+/// Small calls of a search, which cost the base of a call at least, and a new instance that takes its settings again.
 const SMALL_CALLS: u64 = 20;
 
 /// Events that a plugin is tried with after it was suspended, so that one that has not changed costs little.
@@ -32,7 +32,8 @@ const TRIAL: usize = 16;
 /// What comes out of all parts of a batch may be so many times what may come out of a call.
 const SWELLING: usize = 4;
 
-/// A project that has no memory left has so long to find some, before that is taken for a plugin's fault.
+/// A project that has no memory left, and none on its way to a sink, has so long to find some, before that is taken for a
+/// plugin's fault.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a batch does not go on now.
@@ -192,7 +193,7 @@ impl Passage {
                     stage.trust.worked();
                     (self.went_well, self.short_since) = (true, None);
                 }
-                Err(Fault::NoMemory) if now - *self.short_since.get_or_insert(now) < PATIENCE => {
+                Err(Fault::NoMemory) if self.may_wait(stage, now) => {
                     self.parts.push_front(part);
                     return Some(Step::Short);
                 }
@@ -208,10 +209,18 @@ impl Passage {
         None
     }
 
+    /// Whether memory that its project has not now may be there later.
+    fn may_wait(&mut self, stage: &Stage, now: Instant) -> bool {
+        if stage.awaits_memory() {
+            self.short_since = None;
+        }
+        now - *self.short_since.get_or_insert(now) < PATIENCE
+    }
+
     /// The plugin has faulted on a part: halves it, sets its one event aside, or gives up.
     fn search(&mut self, mut part: Part, fault: &Fault, stage: &mut Stage, on_fault: OnFault, now: Instant) {
         let (batch, count) = (&part.batch, part.batch.len());
-        let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(batch) + SMALL_CALLS * stage.base_fuel());
+        let most = *self.most.get_or_insert_with(|| SEARCH * stage.allowance(batch) + SMALL_CALLS * stage.small_call());
         let may_go_on =
             stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_) | Fault::Swollen);
         let is_alone = part.is_in_doubt || count - batch.marks.len() == 1;

@@ -23,6 +23,8 @@ pub struct Stage {
     limits: Limits,
     budget: Arc<Budget>,
     instance: Option<Instance>,
+    /// Fuel that taking its settings took the last time.
+    settings_fuel: u64,
     log_rate: LogRate,
     /// Whether it may be called.
     pub trust: Trust,
@@ -66,6 +68,7 @@ impl Stage {
             limits,
             budget: budget.clone(),
             instance: None,
+            settings_fuel: 0,
             log_rate: LogRate::new(&limits),
             trust: Trust::default(),
             fields: Vec::new(),
@@ -87,9 +90,9 @@ impl Stage {
         self.limits.fuel(batch.arena.len(), batch.len())
     }
 
-    /// Fuel that any call may use.
-    pub fn base_fuel(&self) -> u64 {
-        self.limits.fuel_base
+    /// Fuel that any call may use, and what an instance of its own takes.
+    pub fn small_call(&self) -> u64 {
+        self.limits.fuel_base.saturating_add(self.settings_fuel)
     }
 
     /// Bytes that a call may hand over.
@@ -102,9 +105,26 @@ impl Stage {
         self.instance.as_ref().map_or(0, Instance::memory)
     }
 
+    /// Whether memory of its project comes back by itself.
+    pub fn awaits_memory(&self) -> bool {
+        self.budget.is_awaited()
+    }
+
     /// Lets its instance go; another is made when it is needed.
     pub fn rest(&mut self) {
         self.instance = None;
+    }
+
+    /// Lets its first instance go, and does not count it.
+    pub fn begin(&mut self) {
+        self.instance = None;
+        self.stats = Stats::default();
+    }
+
+    /// Lets its instance go, and the names of what it made.
+    pub fn forget(&mut self) {
+        self.rest();
+        self.fields = Vec::new();
     }
 
     /// Suspends it from now on.
@@ -223,6 +243,7 @@ impl Stage {
         if self.instance.is_none() {
             let made = Instance::new(&self.plugin, &self.settings, &self.limits, &self.budget, &self.log_rate);
             self.stats.fuel += made.fuel;
+            self.settings_fuel = made.fuel;
             self.instance = Some(made.result?);
             self.stats.instances += 1;
         }

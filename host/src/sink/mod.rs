@@ -122,6 +122,11 @@ impl Returns {
         into.append(&mut self.done.lock().unwrap_or_else(PoisonError::into_inner).payloads);
     }
 
+    /// Gives back the room for what has not come back.
+    pub fn shrink(&self) {
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).payloads.shrink_to_fit();
+    }
+
     fn push(&self, returned: Returned) {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.payloads.push(returned);

@@ -81,6 +81,11 @@ impl Encode for Ndjson {
         event
     }
 
+    fn forget(&mut self) {
+        (self.fields, self.prefixes, self.suffix) = (Vec::new(), Vec::new(), Vec::new());
+        self.clock = Clock::default();
+    }
+
     fn wrap(&self) -> Option<Wrap> {
         self.is_array.then_some(wrap_array)
     }

@@ -184,8 +184,23 @@ impl Outlet {
 
     /// Bytes of memory that it has.
     pub fn memory(&self) -> usize {
-        let payloads: usize = self.on_the_way.iter().map(|payload| payload.memory).sum();
-        payloads + self.spare.iter().map(Buffer::capacity).sum::<usize>() + self.open.memory()
+        self.on_their_way() + self.spare.iter().map(Buffer::capacity).sum::<usize>() + self.open.memory()
+    }
+
+    /// Bytes of memory that come back when the sink has taken them.
+    pub fn on_their_way(&self) -> usize {
+        self.on_the_way.iter().map(|payload| payload.memory).sum()
+    }
+
+    /// Lets go of all that it has only to be faster.
+    pub fn forget(&mut self) {
+        self.release();
+        self.parts.encoder.forget();
+        self.on_the_way.shrink_to_fit();
+        if self.open.events == 0 {
+            self.open.ends = Vec::new();
+            self.open.groups = Vec::new();
+        }
     }
 
     /// Lets go of memory that it doesn't need.

@@ -26,6 +26,9 @@ pub trait Encode: Send {
         None
     }
 
+    /// Forgets what it remembers only to be faster.
+    fn forget(&mut self) {}
+
     /// Called once for each payload: the head of its groups may still be changed.
     fn seal(&mut self, _groups: &mut [Group]) {}
 }

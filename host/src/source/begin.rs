@@ -44,6 +44,8 @@ impl Source {
             reader,
             buffered: 0,
             queued: false,
+            is_cold: false,
+            is_fetched: false,
             timer: None,
             missing_since: None,
             after: None,
@@ -61,7 +63,7 @@ impl Source {
             None => self.find_original(&tracked),
         }
         self.follow(&mut tracked, &path);
-        self.files.insert(id, tracked);
+        self.files.insert(id, Box::new(tracked));
         if !is_known {
             self.find_copies(id);
         }

@@ -134,7 +134,9 @@ impl Source {
         let is_copy = |other: &Tracked| {
             other.reader.offset() == 0 && may_be_copy(self.relative(other), path) && begins_alike(&head, other)
         };
-        for copy in others.filter(|id| self.files.get(id).is_some_and(is_copy)).copied().collect::<Vec<_>>() {
+        for copy in
+            others.filter(|id| self.files.get(id).is_some_and(|other| is_copy(other))).copied().collect::<Vec<_>>()
+        {
             self.copies.expect(copy);
         }
     }

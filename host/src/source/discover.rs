@@ -3,10 +3,11 @@
 //! A directory is listed again only if a name in it may have changed, and a name is looked at again only if it has
 //! become another inode's: 10,000 quiet files cost one call a directory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -35,11 +36,11 @@ pub struct Discovery {
     root: PathBuf,
     /// The root by its real name, which inotify reports.
     watched: PathBuf,
-    include: GlobSet,
-    exclude: GlobSet,
+    include: Arc<GlobSet>,
+    exclude: Arc<GlobSet>,
     /// How many directories deep the globs can match.
     depth: usize,
-    directories: HashMap<PathBuf, Directory>,
+    directories: HashMap<PathBuf, Box<Directory>>,
     is_open: bool,
     has_warned: bool,
     /// Symlinks that lead nowhere or out of the root, which were told of.
@@ -185,8 +186,8 @@ impl Discovery {
         let mut listed = match before {
             Some(known) if known.stamp == stamp && !stamp.is_recent && !walk.all => known,
             before => {
-                let listed = self.list(path, depth, stamp, before.as_ref());
-                walk.has_changed |= before.is_none_or(|before| {
+                let listed = self.list(path, depth, stamp, before.as_deref());
+                let is_other = before.as_ref().is_none_or(|before| {
                     before.files.len() != listed.files.len()
                         || before.inner != listed.inner
                         || listed
@@ -194,7 +195,19 @@ impl Discovery {
                             .iter()
                             .any(|(name, (inode, _))| before.files.get(name).is_none_or(|f| f.0 != *inode))
                 });
-                listed
+                walk.has_changed |= is_other;
+                match before {
+                    // The same stays where it is in memory.
+                    Some(mut known) if !is_other => {
+                        (known.stamp, known.links) = (listed.stamp, listed.links);
+                        known
+                    }
+                    Some(mut place) => {
+                        *place = listed;
+                        place
+                    }
+                    None => Box::new(listed),
+                }
             }
         };
         for (name, meta) in &mut listed.links {
@@ -257,14 +270,24 @@ struct Walk<'a> {
     has_changed: bool,
     all: bool,
     /// Directories of the last scan that were not visited in this one.
-    before: &'a mut HashMap<PathBuf, Directory>,
+    before: &'a mut HashMap<PathBuf, Box<Directory>>,
 }
 
-fn globs(patterns: &[String]) -> Result<GlobSet> {
+/// Glob sets that are in use, by their patterns: one takes some 10 KiB, and most logstores have the same.
+static GLOBS: Mutex<BTreeMap<Vec<String>, Weak<GlobSet>>> = Mutex::new(BTreeMap::new());
+
+fn globs(patterns: &[String]) -> Result<Arc<GlobSet>> {
+    let mut known = GLOBS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(set) = known.get(patterns).and_then(Weak::upgrade) {
+        return Ok(set);
+    }
     let mut set = GlobSetBuilder::new();
     for pattern in patterns {
         let glob = GlobBuilder::new(pattern).literal_separator(true).build();
         set.add(glob.with_context(|| format!("the glob `{pattern}`"))?);
     }
-    Ok(set.build()?)
+    let set = Arc::new(set.build()?);
+    known.retain(|_, set| set.strong_count() > 0);
+    known.insert(patterns.to_owned(), Arc::downgrade(&set));
+    Ok(set)
 }

@@ -13,7 +13,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, MetadataExt, OpenOptions, OpenOptionsExt};
 
+use rustix::fs::OFlags;
+use rustix::io::{Errno, ReadWriteFlags};
+
+use super::fetch;
 use super::identity::FileId;
+
+/// What is in memory of a file begins and ends at multiples of this, or at the file's end.
+const PAGE: u64 = 4096;
 
 /// A directory that was changed less long ago may change again without another time of change: clocks are coarse.
 const RECENT: Duration = Duration::from_secs(2);
@@ -44,9 +51,24 @@ pub trait Bytes: Send {
     /// What it is like now.
     fn meta(&self) -> io::Result<Meta>;
 
-    /// Reads into both parts, one after the other, as if in one moment. Gives how many bytes there were.
+    /// Reads into both parts, one after the other, as if in one moment. Gives how many bytes there were: fewer than there
+    /// is room for only at the end.
     fn read_at(&self, parts: [&mut [u8]; 2], offset: u64) -> io::Result<usize>;
+
+    /// The same, but never waits for a disk: [`io::ErrorKind::WouldBlock`] says that [`Bytes::fetch`] has to come first.
+    fn read_now(&self, parts: [&mut [u8]; 2], offset: u64) -> io::Result<usize> {
+        self.read_at(parts, offset)
+    }
+
+    /// Has the bytes from there on brought from disk to memory, as far as that can be, and calls `done`, perhaps on
+    /// another thread.
+    fn fetch(&self, _offset: u64, done: Done) {
+        done();
+    }
 }
+
+/// What is called when bytes have been brought from disk.
+pub type Done = Box<dyn FnOnce() + Send>;
 
 /// What a name in a directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +137,11 @@ fn name(directory: &Path) -> &Path {
 
 impl Tree for Disk {
     fn open_root(&mut self) -> io::Result<Option<PathBuf>> {
+        // What is open keeps its inode: if that has the name still, it is the same.
+        let is_same = |id| rustix::fs::stat(&self.root).is_ok_and(|stat| (stat.st_dev, stat.st_ino) == id);
+        if self.id.is_some_and(|FileId { device, inode }| is_same((device, inode))) {
+            return Ok(None);
+        }
         let opened = Dir::open_ambient_dir(&self.root, ambient_authority()).and_then(|dir| {
             let meta = dir.dir_metadata()?;
             Ok((dir, FileId { device: MetadataExt::dev(&meta), inode: MetadataExt::ino(&meta) }))
@@ -181,10 +208,19 @@ impl Tree for Disk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn Bytes>> {
         // Without O_NONBLOCK a FIFO that has taken the file's place would hold the worker up.
-        let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags(flags.bits() as i32);
-        Ok(Box::new(self.dir()?.open_with(path, &options)?.into_std()))
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let open = |flags: OFlags| {
+            let mut options = OpenOptions::new();
+            options.read(true).custom_flags(flags.bits() as i32);
+            self.dir()?.open_with(path, &options)
+        };
+        // Noting the time of a read in the inode costs as much as a small read, and waits for the file system's journal.
+        let opened = match open(flags | OFlags::NOATIME) {
+            // Only the file's owner may ask for that.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open(flags),
+            opened => opened,
+        };
+        Ok(Box::new(opened?.into_std()))
     }
 
     fn is_heard(&self) -> bool {
@@ -205,26 +241,59 @@ impl Bytes for File {
         })
     }
 
-    fn read_at(&self, [first, second]: [&mut [u8]; 2], offset: u64) -> io::Result<usize> {
-        let len = first.len();
-        let mut parts = [io::IoSliceMut::new(first), io::IoSliceMut::new(&mut second[..])];
-        let mut got = retry(|| rustix::io::preadv(self, &mut parts, offset))?;
-        // Mostly all has come at once, or the end was reached; a signal can cut a read short.
-        while got >= len && got - len < second.len() {
-            match retry(|| rustix::io::pread(self, &mut second[got - len..], offset + got as u64))? {
-                0 => break,
-                more => got += more,
-            }
+    fn read_at(&self, parts: [&mut [u8]; 2], offset: u64) -> io::Result<usize> {
+        read(self, parts, offset, true)
+    }
+
+    fn read_now(&self, parts: [&mut [u8]; 2], offset: u64) -> io::Result<usize> {
+        read(self, parts, offset, false)
+    }
+
+    fn fetch(&self, offset: u64, done: Done) {
+        match self.try_clone() {
+            Ok(file) => fetch::fetch(file, offset, done),
+            // Whoever reads finds out what is wrong.
+            Err(_) => done(),
         }
-        Ok(got)
     }
 }
 
-fn retry(mut read: impl FnMut() -> rustix::io::Result<usize>) -> io::Result<usize> {
+fn read(file: &File, [first, second]: [&mut [u8]; 2], offset: u64, may_wait: bool) -> io::Result<usize> {
+    let (len, all) = (first.len(), first.len() + second.len());
+    let mut parts = [io::IoSliceMut::new(first), io::IoSliceMut::new(&mut second[..])];
+    let mut got = match retry(|| rustix::io::preadv2(file, &mut parts, offset, ReadWriteFlags::NOWAIT)) {
+        // Not ended by what is missing in memory, which begins with a page: it ends here.
+        Ok(got) if got == 0 || got == all || !(offset + got as u64).is_multiple_of(PAGE) => return Ok(got),
+        Ok(got) => got,
+        Err(Errno::AGAIN) if !may_wait => return Err(io::ErrorKind::WouldBlock.into()),
+        // A file system that cannot tell, or a kernel.
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+            retry(|| rustix::io::preadv(file, &mut parts, offset))?
+        }
+        Err(error) => return Err(error.into()),
+    };
+    while got >= len && got < all {
+        let (rest, at) = (&mut second[got - len..], offset + got as u64);
+        let more = match may_wait {
+            true => retry(|| rustix::io::pread(file, &mut *rest, at))?,
+            false => {
+                let mut parts = [io::IoSliceMut::new(rest)];
+                retry(|| rustix::io::preadv2(file, &mut parts, at, ReadWriteFlags::NOWAIT))?
+            }
+        };
+        match more {
+            0 => break,
+            more => got += more,
+        }
+    }
+    Ok(got)
+}
+
+fn retry(mut read: impl FnMut() -> rustix::io::Result<usize>) -> rustix::io::Result<usize> {
     loop {
         match read() {
-            Err(rustix::io::Errno::INTR) => {}
-            done => return Ok(done?),
+            Err(Errno::INTR) => {}
+            done => return done,
         }
     }
 }

@@ -13,6 +13,9 @@ use super::identity::FileId;
 use super::rotation::family;
 use super::{After, Ended, Source, TRY_AGAIN, Then, Tracked};
 
+/// No file has that number.
+const NOBODY: FileId = FileId { device: 0, inode: 0 };
+
 impl Source {
     /// Lets go of files that are not found any more: those that nobody writes to, and those beyond the budgets.
     pub(super) fn look_at_missing(&mut self, now: Instant) {
@@ -85,6 +88,11 @@ impl Source {
             members.retain(|member| *member != id);
         }
         self.families.retain(|_, members| !members.is_empty());
+        // Its number may be another file's soon, which comes after those that came after this one.
+        let next = file.before.and_then(|next| self.files.get_mut(&next)?.after.as_mut());
+        if let Some(after) = next.filter(|after| after.file == id) {
+            after.file = NOBODY;
+        }
         self.copies.forget(id);
         self.copies.remember(file.reader.key(), file.reader.position(), file.reader.former(), file.reader.ends());
         let then = if links == 0 { Then::Deleted } else { Then::Gone };

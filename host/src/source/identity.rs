@@ -70,6 +70,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Nothing yet, with room for the last bytes: what is asked for while plugins run is scattered among their memory.
+    pub fn nothing() -> Self {
+        Seen { tail: Vec::with_capacity(TAIL), ..Seen::default() }
+    }
+
     /// The bytes before `offset` of which `read` gives any.
     pub fn before(offset: u64, mut read: impl FnMut(&mut [u8], u64) -> bool) -> Option<Self> {
         let mut seen = Seen { offset, ..Seen::default() };

@@ -21,8 +21,11 @@ impl Source {
     pub(super) fn take_news(&mut self, now: Instant) {
         let may_scan = now >= self.not_before;
         let changed = self.news.take(may_scan);
+        for id in changed.fetched {
+            self.take_fetched(id);
+        }
         for path in changed.paths {
-            let Ok(path) = path.strip_prefix(self.discovery.watched_root()) else { continue };
+            let Ok(path) = Path::new(&path).strip_prefix(self.discovery.watched_root()) else { continue };
             match self.paths.get(path) {
                 Some(id) => self.enqueue(*id),
                 // It may be new, or have this name since now.
@@ -31,7 +34,9 @@ impl Source {
             }
         }
         let has_new = changed.everything || !self.unknown.is_empty();
-        if may_scan && (has_new || now >= self.next_scan) {
+        // One that is due soon needs no turn of its own.
+        let is_due = now + self.settings.poll_interval / 2 >= self.next_scan;
+        if may_scan && (has_new || is_due) {
             self.scan(now, changed.is_lost);
             for path in std::mem::take(&mut self.unknown) {
                 if let Some(id) = self.paths.get(&path) {
@@ -148,7 +153,7 @@ impl Source {
         for path in self.discovery.find(&inodes) {
             let Ok(meta) = self.discovery.look(&path) else { continue };
             let is_it = |file: &Tracked| !file.reader.is_open() && file.reader.name().born == meta.born;
-            if self.files.get(&meta.id).is_some_and(is_it)
+            if self.files.get(&meta.id).is_some_and(|file| is_it(file))
                 && let Ok(Some(file)) = self.discovery.open(&path, meta.id)
             {
                 self.open += 1;

@@ -19,6 +19,7 @@ mod copies;
 pub mod decode;
 pub mod discover;
 pub mod disk;
+mod fetch;
 pub mod framing;
 pub mod gzip;
 mod held;
@@ -32,6 +33,7 @@ mod tags;
 pub mod watch;
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,6 +49,10 @@ pub use settings::{Rotated, Settings, StartAt};
 
 /// Bytes that are read of one file in one turn, unless a line is longer.
 pub const CHUNK: usize = 128 << 10;
+
+/// Events that are made of a chunk, or a few more: each is written with all tags of its file, however short it is. Lines of
+/// 32 bytes fill a chunk with as many.
+pub const EVENTS: usize = 4096;
 
 /// Stands for the logstore as a whole: that its files were once begun at their ends.
 pub const BEGUN: FileId = FileId { device: 0, inode: 0 };
@@ -84,10 +90,12 @@ pub struct Source {
     news: Arc<News>,
     watch: Arc<Watch>,
     /// The files that are read, and by which paths they were last found.
-    files: HashMap<FileId, Tracked>,
+    files: HashMap<FileId, Box<Tracked>>,
     paths: HashMap<PathBuf, FileId>,
     /// Files that may have something to read. A file is in it at most once.
     queue: VecDeque<FileId>,
+    /// Files that have to come from disk, of which the first is being fetched.
+    cold: VecDeque<FileId>,
     /// When files are to be put into the queue without news of them.
     timers: BTreeSet<(Instant, FileId)>,
     /// The generations of each log, in the order in which they were begun.
@@ -131,7 +139,12 @@ struct Tracked {
     reader: Reader,
     /// Its part of [`Source::buffered`].
     buffered: usize,
+    /// Whether it is in [`Source::queue`], or will be when it has come from disk.
     queued: bool,
+    /// Whether it is in [`Source::cold`].
+    is_cold: bool,
+    /// Whether it has come from disk, and was not read since.
+    is_fetched: bool,
     /// When it is in [`Source::timers`].
     timer: Option<Instant>,
     missing_since: Option<Instant>,
@@ -221,13 +234,14 @@ impl Source {
             files: HashMap::new(),
             paths: HashMap::new(),
             queue: VecDeque::new(),
+            cold: VecDeque::new(),
             timers: BTreeSet::new(),
             families: HashMap::new(),
             is_new: !known.contains_key(&BEGUN) && known.is_empty(),
             known: known.into_iter().filter(|(id, _)| *id != BEGUN).collect(),
             copies: Copies::default(),
             ignored: HashMap::new(),
-            closable: VecDeque::new(),
+            closable: VecDeque::with_capacity(1),
             open: 0,
             unknown: HashSet::new(),
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
@@ -284,13 +298,19 @@ impl Source {
         let is_due = tracked.reader.due(framing).is_some_and(|due| due <= now);
         let before = tracked.reader.offset();
         let was_broken = tracked.reader.broken().is_some();
-        match tracked.reader.read(chunk, framing, flush_now || is_due, now) {
+        // Whoever is to end has nothing else to do.
+        let may_wait = std::mem::take(&mut tracked.is_fetched) || flush;
+        match tracked.reader.read(chunk, framing, flush_now || is_due, may_wait, now) {
             Ok(Got::Chunk) => {}
             Ok(Got::Other) => {
                 tracked.is_over = true;
                 // Another file may be what was cut off here: it has to be found, and read first.
                 self.enqueue(id);
                 (self.next_scan, self.not_before, self.is_working) = (now, now, true);
+                return false;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.wait_for_disk(id);
                 return false;
             }
             Err(error) => {
@@ -347,7 +367,7 @@ impl Source {
 
     /// Whether no file is known to have something to read.
     pub fn is_quiet(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.cold.is_empty()
     }
 
     /// Whether files may have come, gone or been renamed.
@@ -358,6 +378,12 @@ impl Source {
     /// Looks for files, and reads each once more, whatever inotify has said by then.
     pub fn look_again(&mut self, now: Instant) {
         self.scan(now, true);
+        for id in std::mem::take(&mut self.cold) {
+            if let Some(tracked) = self.files.get_mut(&id).filter(|tracked| tracked.is_cold) {
+                (tracked.is_cold, tracked.is_fetched) = (false, true);
+                self.queue.push_back(id);
+            }
+        }
         let ids: Vec<_> = self.files.keys().copied().collect();
         ids.into_iter().for_each(|id| self.enqueue(id));
     }
@@ -438,6 +464,38 @@ impl Source {
             tracked.queued = true;
             self.queue.push_back(id);
         }
+    }
+
+    /// Has a file fetched from disk, after those that are before it: one at a time, as others want to read from disk, too.
+    fn wait_for_disk(&mut self, id: FileId) {
+        let Some(tracked) = self.files.get_mut(&id) else { return };
+        (tracked.queued, tracked.is_cold) = (true, true);
+        self.cold.push_back(id);
+        if self.cold.len() == 1 {
+            self.fetch_next();
+        }
+    }
+
+    fn fetch_next(&mut self) {
+        while let Some(id) = self.cold.front() {
+            if let Some(tracked) = self.files.get(id).filter(|tracked| tracked.is_cold) {
+                let (news, id) = (self.news.clone(), *id);
+                return tracked.reader.fetch(Box::new(move || news.fetched(id)));
+            }
+            self.cold.pop_front();
+        }
+    }
+
+    /// A file that was cold has come from disk.
+    pub(super) fn take_fetched(&mut self, id: FileId) {
+        if self.cold.pop_front_if(|first| *first == id).is_none() {
+            return;
+        }
+        if let Some(tracked) = self.files.get_mut(&id).filter(|tracked| tracked.is_cold) {
+            (tracked.is_cold, tracked.is_fetched) = (false, true);
+            self.queue.push_back(id);
+        }
+        self.fetch_next();
     }
 
     fn set_timer(&mut self, id: FileId, when: Instant) {

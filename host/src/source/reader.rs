@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::CHUNK;
 use super::decode::{Decoder, Table};
-use super::disk::{Bytes, Meta};
+use super::disk::{Bytes, Done, Meta};
 use super::framing::{Framed, Framing, Input, Map, Memory};
 use super::gzip::{self, Gzip};
 use super::identity::{FileId, HEAD, Position, Seen, Stamp};
@@ -149,6 +149,8 @@ pub struct Reader {
     at_end: bool,
     /// Bytes of the last read.
     got: usize,
+    /// Whether it may wait for a disk.
+    may_wait: bool,
     /// Where the last reads ended, with hashes of the bytes before.
     ends: Ends,
 }
@@ -189,7 +191,7 @@ impl Reader {
             tags: Arc::default(),
             key,
             offset: 0,
-            seen: Seen::default(),
+            seen: Seen::nothing(),
             memory: Memory::resume(&Place::default()),
             rest: Vec::new(),
             next_event: 0,
@@ -197,6 +199,7 @@ impl Reader {
             waits_since: None,
             at_end: false,
             got: CHUNK,
+            may_wait: true,
             ends: Ends::default(),
         }
     }
@@ -394,8 +397,25 @@ impl Reader {
         self.file.as_ref().is_some_and(|file| matches!(file.read_at([&mut [], into], at), Ok(got) if got == len))
     }
 
-    /// Reads the next events. With `flush`, what is left at the end of the file is an event too.
-    pub fn read(&mut self, chunk: &mut Chunk, framing: &Framing, flush: bool, now: Instant) -> io::Result<Got> {
+    /// Has what follows brought from disk to memory, and calls `done` then.
+    pub fn fetch(&self, done: Done) {
+        match &self.file {
+            Some(file) => file.fetch(self.offset, done),
+            None => done(),
+        }
+    }
+
+    /// Reads the next events. With `flush`, what is left at the end of the file is an event too. If it must not wait for a
+    /// disk, [`io::ErrorKind::WouldBlock`] says that it would have to; nothing has changed then.
+    pub fn read(
+        &mut self,
+        chunk: &mut Chunk,
+        framing: &Framing,
+        flush: bool,
+        may_wait: bool,
+        now: Instant,
+    ) -> io::Result<Got> {
+        self.may_wait = may_wait;
         // A buffer is filled with zeros before it is read into, which costs more than a trickle itself.
         let mut want = (4 * self.got).clamp(LITTLE, CHUNK);
         self.detect_gzip();
@@ -424,9 +444,10 @@ impl Reader {
         let mut arena = std::mem::take(&mut chunk.batch.arena);
         let is_plain = self.decoder.is_plain();
         let raw = if is_plain { &mut arena } else { &mut chunk.raw };
-        let Some(ended) = self.fetch(raw, want)? else {
+        let fetched = self.fill(raw, want);
+        let Ok(Some(ended)) = fetched else {
             chunk.batch.arena = arena;
-            return Ok(Got::Other);
+            return fetched.map(|_| Got::Other);
         };
         let len = self.offset + raw.len() as u64;
         self.got = raw.len();
@@ -451,6 +472,7 @@ impl Reader {
         chunk.batch.clear();
         chunk.batch.arena = arena;
         self.frame(chunk, framing, flush && ended, ended, now);
+        let ended = chunk.at_end;
 
         let raw = if is_plain { &chunk.batch.arena } else { &chunk.raw };
         let left = &raw[chunk.bytes as usize..(len - (self.offset - chunk.bytes)) as usize];
@@ -481,7 +503,7 @@ impl Reader {
         self.seen.add(&raw[..chunk.bytes as usize]);
         self.offset = end;
         self.next_event += chunk.batch.len() as u64;
-        self.describe(chunk, ended);
+        self.describe(chunk, ended && !chunk.framed.is_full);
     }
 
     /// Says in the chunk which file it is of, and where in it.
@@ -534,7 +556,7 @@ impl Reader {
 
     /// Fills `raw` with `want` bytes from the offset on, or fewer if there are fewer. Gives whether the end was reached;
     /// none if what comes before is not what it was.
-    fn fetch(&mut self, raw: &mut Vec<u8>, want: usize) -> io::Result<Option<bool>> {
+    fn fill(&mut self, raw: &mut Vec<u8>, want: usize) -> io::Result<Option<bool>> {
         let Some(file) = &self.file else {
             raw.clear();
             return Ok(Some(true));
@@ -556,7 +578,11 @@ impl Reader {
         // Together with the bytes before them: nothing can happen in between.
         let mut tail = [0; super::identity::TAIL];
         let tail = &mut tail[..before.len()];
-        let got = file.read_at([tail, raw], self.offset - before.len() as u64)?;
+        let offset = self.offset - before.len() as u64;
+        let got = match self.may_wait {
+            true => file.read_at([tail, raw], offset)?,
+            false => file.read_now([tail, raw], offset)?,
+        };
         if got < before.len() || *tail != *before {
             raw.clear();
             return Ok(None);

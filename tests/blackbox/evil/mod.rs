@@ -22,6 +22,11 @@ const EVENTS: u64 = 100;
 /// Events of the good one.
 const GOOD: u64 = 2000;
 
+/// Bytes that may be resident, whatever the plugin does: what the agent has by itself is 16 MiB.
+const MEMORY: u64 = 64 << 20;
+/// As many more may become of one batch.
+const SWOLLEN: u64 = 4 * (16 << 20);
+
 const GOOD_LOGSTORE: &str = "
 - name: good/nginx
   files: { root: logs/good }
@@ -71,6 +76,8 @@ fn attack(mode: &str, limits: &str) -> (Site, Ran) {
 fn run(site: &Site, what: &str) -> Ran {
     let ran = site.run_with(&[]);
     ran.assert_settled();
+    let most = MEMORY + if what == "swell-alone" { SWOLLEN } else { 0 };
+    assert!((4 << 20..=most).contains(&ran.peak), "{what}: {} KiB were resident", ran.peak >> 10);
     ran.assert_counts("good/nginx", [GOOD, GOOD, 0, 0]);
     assert_eq!((ran.projects["good"]["read"], ran.projects["good"]["faults"]), (GOOD, 0));
     assert!(good_output(site) == peace(), "{what} changed what another logstore made");

@@ -104,6 +104,44 @@ fn some_poisonous_events_are_found() {
     }
 }
 
+/// Of 512 events that are halved, eight that are as far from each other as can be: 1 + 2 + 4 + 8 parts with some of them
+/// fail, and then six for each.
+const MOST: usize = 8;
+
+#[test]
+fn a_search_fails_63_times_at_most() {
+    let poison: Vec<_> = (0..MOST).map(|number| 64 * number).collect();
+    let ran = assert_found("panic-on-poison", "", &poisoned(512, 20, &poison), &poison, PANIC);
+    assert_eq!(plugin(&ran).counts["faults"], 63);
+}
+
+#[test]
+fn poison_that_takes_a_64th_failure_has_the_plugin_suspended_there() {
+    // One more beside the first fails once more. Then the last is alone, and it and all behind it pass by.
+    let poison: Vec<_> = (0..MOST).map(|number| 64 * number).chain([1]).collect();
+    let lines = poisoned(512, 20, &poison);
+    let (made, ran) = made("panic-on-poison", "", &lines);
+    ran.assert_counts("evil/own", [512, 512, 8 + 64, 0]);
+    let counts = &plugin(&ran).counts;
+    assert_eq!((counts["faults"], counts["suspensions"], ran.summary["evil/own"]["suspended"]), (64, 1, 64));
+    for (number, event) in made.iter().enumerate() {
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event["content"], lines[number]);
+        let is_raw = number >= 448 || poison.contains(&number);
+        assert_eq!(event.get("__error__").is_some(), is_raw, "{number}: {event}");
+    }
+}
+
+#[test]
+fn poison_is_found_though_settings_are_costly() {
+    // Each part that fails costs a new instance, which takes more fuel than a search of so few events may otherwise use.
+    let lines = poisoned(100, 20, &[70]);
+    let configure = 300_000_000;
+    let ran = assert_found(&format!("panic-on-poison, configure: {configure}"), "", &lines, &[70], PANIC);
+    let counts = &plugin(&ran).counts;
+    assert!(counts["fuel"] > counts["faults"] * configure / 2, "{counts:?}");
+}
+
 #[test]
 fn an_event_that_takes_all_fuel_is_found() {
     let lines = poisoned(5000, 20, &[1234]);

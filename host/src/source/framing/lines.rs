@@ -2,6 +2,7 @@
 
 use super::{Framed, Input, LongEvent, Map, Memory, cut, without_cr};
 use crate::event::Batch;
+use crate::source::EVENTS;
 use crate::source::place::Rest;
 
 /// As [`super::Framing::frame`]. No event is cut inside of a UTF-8 character.
@@ -32,6 +33,10 @@ pub fn frame(
             lines.event(start, end);
         }
         lines.framed.consumed = newline + 1;
+        if lines.rows.len() >= EVENTS {
+            lines.framed.is_full = true;
+            return lines.framed;
+        }
     }
     memory.rest = lines.rest(input.flush);
     lines.framed

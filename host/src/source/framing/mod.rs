@@ -177,6 +177,8 @@ pub struct Framed {
     pub skipped: u64,
     /// Lines that are not of the format.
     pub malformed: u64,
+    /// Whether there are as many events as may be at once, and perhaps more in the rest.
+    pub is_full: bool,
 }
 
 impl Framing {

@@ -9,6 +9,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::{Cut, Framed, Framing, Input, LongEvent, Map, Memory, cut, without_cr};
 use crate::event::Batch;
+use crate::source::EVENTS;
 use crate::source::place::Rest;
 
 /// Which lines belong together. Patterns are searched for in each line without its line end; `\d`, `\w` and the
@@ -126,8 +127,13 @@ pub fn frame(
         let newline = first + newline;
         joiner.line(next, without_cr(arena, next, newline), newline + 1);
         next = newline + 1;
+        if joiner.rows.len() >= EVENTS {
+            // As if there were no more yet.
+            (joiner.arena, joiner.framed.is_full) = (&arena[..next], true);
+            break;
+        }
     }
-    memory.rest = joiner.rest(next, input.flush);
+    memory.rest = joiner.rest(next, input.flush && !joiner.framed.is_full);
     memory.cut = joiner.cut;
     joiner.framed
 }

@@ -8,7 +8,7 @@
 
 mod allocator;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::hint::black_box;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +23,9 @@ struct Settings {
     /// Calls of an instance in which it behaves.
     #[serde(default)]
     after: u32,
+    /// Fuel that taking the settings uses.
+    #[serde(default)]
+    configure: u64,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -84,6 +87,7 @@ enum Mode {
     HoldForEverAndSpin,
     Repeat,
     Hog,
+    Gorge,
     Greedy,
     LogFlood,
     LogMegabytes,
@@ -98,14 +102,19 @@ thread_local! {
     static MODE: Cell<Mode> = const { Cell::new(Mode::Behave) };
     /// Calls in which it still behaves.
     static GOOD: Cell<u32> = const { Cell::new(0) };
+    static GORGED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
+
+/// What it takes for good: not so much that its instance is replaced.
+const GORGE: usize = 40 << 20;
 
 struct Evil;
 
 impl Guest for Evil {
     fn configure(settings: String) -> Result<(), String> {
         std::panic::set_hook(Box::new(|panic| log::write(log::Level::Error, &panic.to_string())));
-        let Settings { mode, after } = serde_json::from_str(&settings).map_err(|error| error.to_string())?;
+        let Settings { mode, after, configure } = serde_json::from_str(&settings).map_err(|error| error.to_string())?;
+        spend(configure);
         match mode {
             Mode::Refuse => return Err("mode: \"refuse\" is not \x1b[31mto my taste".to_owned()),
             Mode::PanicInConfigure => panic!("born dead"),
@@ -251,6 +260,7 @@ fn attack(input: Batch, is_last: bool) -> Output {
             out.rows = (1..=events * 100).collect();
         }
         Mode::Hog => _ = black_box(Vec::<u8>::with_capacity(56 << 20)),
+        Mode::Gorge => GORGED.with_borrow_mut(|gorged| gorge(gorged)),
         Mode::Greedy => spend(9 * (1_000_000 + 200 * (u64::from(bytes) + 16 * u64::from(events)))),
         Mode::LogFlood => {
             for line in 0..100_000 {
@@ -311,6 +321,14 @@ fn garbage(out: &mut Output, events: u32, bytes: u32) {
     out.rows = (0..events).map(|event| count + event).collect();
     cells.extend((1..events).flat_map(|event| [event % count].into_iter().chain([bytes, bytes + 2])));
     out.cells = cells;
+}
+
+/// Takes memory and uses every page of it.
+fn gorge(gorged: &mut Vec<u8>) {
+    if gorged.is_empty() {
+        *gorged = unwritten(GORGE);
+        gorged.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+    }
 }
 
 /// Uses so much fuel, about.
