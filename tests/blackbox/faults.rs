@@ -319,20 +319,24 @@ macro_rules! suite {
 
 macro_rules! http_suite {
     ($name:ident, $destination:expr) => {
-        suite!($name, $destination, [
-            nobody_listens,
-            connections_are_reset_in_the_middle_of_a_request,
-            nobody_answers,
-            a_storm_of_503,
-            a_storm_of_429_that_says_when,
-            one_event_is_refused,
-            answers_come_slowly,
-            answers_are_cut_off_after_the_events_were_stored,
-            the_name_is_not_known,
-            tls_is_broken_and_then_repaired,
-            the_server_is_gone_for_a_while_under_load,
-            the_agent_is_killed_again_and_again_meanwhile,
-        ]);
+        suite!(
+            $name,
+            $destination,
+            [
+                nobody_listens,
+                connections_are_reset_in_the_middle_of_a_request,
+                nobody_answers,
+                a_storm_of_503,
+                a_storm_of_429_that_says_when,
+                one_event_is_refused,
+                answers_come_slowly,
+                answers_are_cut_off_after_the_events_were_stored,
+                the_name_is_not_known,
+                tls_is_broken_and_then_repaired,
+                the_server_is_gone_for_a_while_under_load,
+                the_agent_is_killed_again_and_again_meanwhile,
+            ]
+        );
     };
 }
 

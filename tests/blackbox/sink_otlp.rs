@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::harness::{Ran, Site, plugins};
 use crate::proxy::{Fault, Proxy};
@@ -93,15 +93,21 @@ fn events_are_what_they_were() {
         let path = site.path("logs/a.log").to_str().unwrap().to_owned();
         let resource = [("service.name", "web"), ("service.namespace", "shop"), ("log.file.path", &path)];
         let resource: BTreeMap<_, _> = resource.iter().map(|(name, value)| (name.to_string(), json!(value))).collect();
-        let to: Map<_, _> = [("transport", protocol), ("scope", "weir")].map(|(n, v)| (n.into(), json!(v))).into();
-        assert!(events.iter().all(|event| event.tags == resource && event.to == to && event.time_ns.is_none()));
+        let to = json!({ "transport": protocol, "scope": "weir" });
+        assert!(
+            events.iter().all(|event| event.tags == resource
+                && Value::Object(event.to.clone()) == to
+                && event.time_ns.is_none())
+        );
         assert_eq!(ran.summary["shop/web"]["delivered"], 4);
     }
 }
 
 #[test]
 fn all_lines_arrive_once_however_they_are_compressed() {
-    for (protocol, compression) in [("http", "none"), ("http", "gzip"), ("http", "zstd"), ("grpc", "none"), ("grpc", "gzip")] {
+    for (protocol, compression) in
+        [("http", "none"), ("http", "gzip"), ("http", "zstd"), ("grpc", "none"), ("grpc", "gzip")]
+    {
         let site = Site::new();
         let server = Server::start("otlp", &[]);
         let sink = format!("compression: {compression}\n    headers: {{ X-Scope-OrgID: me }}");
@@ -259,7 +265,8 @@ fn servers_have_to_prove_who_they_are() {
 #[test]
 fn connections_that_break_cost_copies_at_most() {
     for protocol in BOTH {
-        for fault in [Fault::Reset { after_request_bytes: 3000 }, Fault::CutResponse, Fault::Refuse, Fault::GarbageTls] {
+        for fault in [Fault::Reset { after_request_bytes: 3000 }, Fault::CutResponse, Fault::Refuse, Fault::GarbageTls]
+        {
             let site = Site::new();
             let server = Server::start("otlp", &[]);
             let proxy = Proxy::start(server.ports()[usize::from(protocol == "grpc")]);

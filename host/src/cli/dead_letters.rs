@@ -128,7 +128,9 @@ fn chosen(dir: &Path, which: &[String]) -> Result<Vec<PathBuf>> {
             Ok(logstore) => files.extend(DeadLetters::files(dir, Some(&logstore))?),
             Err(_) => match all.iter().find(|file| id(file) == *wanted) {
                 Some(file) => files.push(file.clone()),
-                None => return Err(Usage(format!("there is no dead letter {wanted}: see `weir dead-letters list`")).into()),
+                None => {
+                    return Err(Usage(format!("there is no dead letter {wanted}: see `weir dead-letters list`")).into());
+                }
             },
         }
     }

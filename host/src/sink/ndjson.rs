@@ -86,7 +86,6 @@ impl Encode for Ndjson {
             out.begin_group(&Arc::default());
         }
         let text = Text::look_at(&batch.arena);
-        let now = if self.style.is_always_timed { now() } else { UNKNOWN_TIME };
         let mut marks =
             batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
         let mut line = Line { room: std::mem::take(&mut out.bytes.room), len: out.bytes.len, promised: 0 };

@@ -229,7 +229,9 @@ mod tests {
     /// A configuration whose only sink, `s`, has these keys, from line 5 on.
     fn parse_sink(keys: &str) -> Result<Sink, String> {
         let keys: String = keys.lines().map(|line| format!("    {line}\n")).collect();
-        let text = format!("data_dir: /d\nlogstores:\n- {{ name: a/b, files: {{ root: /x }}, sink: s }}\nsinks:\n  s:\n{keys}");
+        let text = format!(
+            "data_dir: /d\nlogstores:\n- {{ name: a/b, files: {{ root: /x }}, sink: s }}\nsinks:\n  s:\n{keys}"
+        );
         let env = |name: &str| (name == "SECRET").then(|| "hush".to_owned());
         match parse(&text, "/etc/weir.yaml", &env) {
             Ok(mut loaded) => Ok(loaded.config.sinks.remove("s").unwrap()),
@@ -242,10 +244,16 @@ mod tests {
         let Sink::Http(http) = parse_sink("type: http\nurl: https://h/{project}").unwrap() else { panic!() };
         assert_eq!(http.url.render(&"a/b".parse().unwrap()), "https://h/a");
         assert_eq!((http.method, http.encoding, http.compression), ("POST", Encoding::Ndjson, Compression::None));
-        assert_eq!((http.auth.clone(), http.network.tls.clone(), http.network.proxy.clone()), (Auth::None, Tls::default(), None));
+        assert_eq!(
+            (http.auth.clone(), http.network.tls.clone(), http.network.proxy.clone()),
+            (Auth::None, Tls::default(), None)
+        );
         let second = Duration::from_secs(1);
         assert_eq!(http.network.batching, Batching { max_bytes: 1 << 20, max_events: 10_000, max_age: second });
-        assert_eq!((http.network.timeout, http.network.concurrency, http.network.max_backoff), (30 * second, 16, 30 * second));
+        assert_eq!(
+            (http.network.timeout, http.network.concurrency, http.network.max_backoff),
+            (30 * second, 16, 30 * second)
+        );
     }
 
     #[test]
@@ -254,7 +262,9 @@ mod tests {
         let Sink::Http(http) = &sink else { panic!() };
         assert_eq!(http.auth, Auth::Basic("u".into(), Secret::Value("hush".into())));
         assert!(!format!("{sink:?}").contains("hush"));
-        let sink = parse_sink("type: http\nurl: http://h\nauth: { token_file: t/token }\nproxy: \"http://u:${SECRET}@p\"").unwrap();
+        let sink =
+            parse_sink("type: http\nurl: http://h\nauth: { token_file: t/token }\nproxy: \"http://u:${SECRET}@p\"")
+                .unwrap();
         assert!(!format!("{sink:?}").contains("hush"));
         assert_eq!(sink.secret_files(), [&PathBuf::from("/etc/t/token")]);
     }
@@ -304,10 +314,7 @@ mod tests {
                 "type: http\nurl: http://h\ntls: { cert: c.pem }",
                 "8:12: sinks.s.tls.cert: `cert` and `key` need each other",
             ),
-            (
-                "type: http\nurl: http://h\nauth: { user: u }",
-                "8:5: sinks.s.auth.password: is required",
-            ),
+            ("type: http\nurl: http://h\nauth: { user: u }", "8:5: sinks.s.auth.password: is required"),
             (
                 "type: http\nurl: http://h\nauth: { user: u, password: a, password_file: b }",
                 "8:35: sinks.s.auth.password_file: give either `password` or `password_file`",
@@ -333,8 +340,12 @@ mod tests {
     #[test]
     fn several_sinks_are_a_list_of_names() {
         let parse = |sinks: &str| {
-            let text = format!("logstores:\n- {{ name: a/b, files: {{ root: /x }}, {sinks} }}\nsinks: {{ s: {{ type: stdout }}, t: {{ type: blackhole }} }}\n");
-            parse(&text, "/w.yaml", &|_| None).map(|loaded| loaded.config.logstores[0].sinks.clone()).map_err(|e| e.to_string())
+            let text = format!(
+                "logstores:\n- {{ name: a/b, files: {{ root: /x }}, {sinks} }}\nsinks: {{ s: {{ type: stdout }}, t: {{ type: blackhole }} }}\n"
+            );
+            parse(&text, "/w.yaml", &|_| None)
+                .map(|loaded| loaded.config.logstores[0].sinks.clone())
+                .map_err(|e| e.to_string())
         };
         assert_eq!(parse("sinks: [t, s]").unwrap(), ["t", "s"]);
         assert_eq!(parse("sink: s").unwrap(), ["s"]);

@@ -362,9 +362,7 @@ impl<T: Transport> Common<T> {
                 piece.whole.done(events, lost);
                 Next::Nothing
             }
-            Err(why) => {
-                Next::Again(piece, Again { why, after: None, scope: Scope::Logstore, is_mistake: true })
-            }
+            Err(why) => Next::Again(piece, Again { why, after: None, scope: Scope::Logstore, is_mistake: true }),
         }
     }
 

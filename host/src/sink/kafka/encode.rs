@@ -87,7 +87,8 @@ impl Encode for Encoder {
                 json.bytes.clear();
                 json.ends.clear();
                 json.events = 0;
-                let chunk = Room { bytes: CHUNK.min(room.bytes.saturating_sub(out.bytes.len())), events: out.left(room) };
+                let chunk =
+                    Room { bytes: CHUNK.min(room.bytes.saturating_sub(out.bytes.len())), events: out.left(room) };
                 let end = self.ndjson.encode(batch, event, chunk, json);
                 let mut start = 0;
                 for (event, line_end) in (event..end).zip(&json.ends) {
@@ -289,17 +290,25 @@ mod tests {
         let lines: Vec<String> = (0..5000).map(|n| format!("{n} {}", "x".repeat(60))).collect();
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         let batch = tagged(&lines, "/x");
-        for room in [Room { bytes: 100_000, events: 7 }, Room { bytes: 150_000, events: 10_000 }, Room { bytes: 1, events: 9 }] {
+        for room in
+            [Room { bytes: 100_000, events: 7 }, Room { bytes: 150_000, events: 10_000 }, Room { bytes: 1, events: 9 }]
+        {
             let mut encoder = encoder(None, ChosenTags::All);
             let (mut from, mut seen) = (0, 0);
             while from < batch.len() {
                 let mut out = Records { wants_ends: true, ..Records::default() };
                 from = encoder.encode(&batch, from, room, &mut out);
                 assert!(out.events >= 1 && out.events <= room.events, "{room:?}");
-                assert!(out.events == 1 || out.bytes.len() < room.bytes + room.bytes / 2, "{room:?}: {}", out.bytes.len());
+                assert!(
+                    out.events == 1 || out.bytes.len() < room.bytes + room.bytes / 2,
+                    "{room:?}: {}",
+                    out.bytes.len()
+                );
                 let body = out.seal(Some(wrap), Compression::None);
                 for record in records(body.bytes.as_slice()).unwrap() {
-                    assert!(record.value.starts_with(format!("{{\"content\":\"{} ", lines[seen].split(' ').next().unwrap()).as_bytes()));
+                    assert!(record.value.starts_with(
+                        format!("{{\"content\":\"{} ", lines[seen].split(' ').next().unwrap()).as_bytes()
+                    ));
                     seen += 1;
                 }
             }

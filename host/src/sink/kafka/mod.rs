@@ -289,13 +289,7 @@ impl Transport for KafkaTransport {
 }
 
 /// Gives records to the producer, in their order, and gives those that it doesn't take.
-fn hand_over(
-    made: &Made,
-    topic: &str,
-    records: &[Record<'_>],
-    which: &[u32],
-    reports: &Arc<Reports>,
-) -> Vec<Failure> {
+fn hand_over(made: &Made, topic: &str, records: &[Record<'_>], which: &[u32], reports: &Arc<Reports>) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut headers: (&[u8], Option<OwnedHeaders>) = (&[], None);
     for at in which {
@@ -406,7 +400,11 @@ impl Context {
         // That time ran out says nothing by itself.
         let is_cause_elsewhere = matches!(
             code,
-            Code::MessageTimedOut | Code::PurgeQueue | Code::PurgeInflight | Code::BrokerTransportFailure | Code::AllBrokersDown
+            Code::MessageTimedOut
+                | Code::PurgeQueue
+                | Code::PurgeInflight
+                | Code::BrokerTransportFailure
+                | Code::AllBrokersDown
         );
         let trouble = lock(&self.trouble).is.clone().filter(|_| is_cause_elsewhere);
         match trouble {

@@ -150,7 +150,15 @@ impl Encoder {
     }
 
     /// Appends an event as a `LogRecord` of a `ScopeLogs`.
-    fn record(&mut self, batch: &Batch, text: &Text, event: usize, error: Option<&str>, observed: u64, out: &mut Vec<u8>) {
+    fn record(
+        &mut self,
+        batch: &Batch,
+        text: &Text,
+        event: usize,
+        error: Option<&str>,
+        observed: u64,
+        out: &mut Vec<u8>,
+    ) {
         let cells = batch.event(event);
         out.push(LOG_RECORD);
         let begun = out.len();
@@ -231,7 +239,11 @@ impl Encoder {
                 let cell = &cells[first as usize * CELL..][..CELL];
                 let column = &self.columns[cell[0] as usize];
                 // Of several values none has a role of its own.
-                if same.len() == 1 { column.key_of(&text.bytes[cell[1] as usize..cell[2] as usize]) } else { &column.key }
+                if same.len() == 1 {
+                    column.key_of(&text.bytes[cell[1] as usize..cell[2] as usize])
+                } else {
+                    &column.key
+                }
             };
             if same.len() == 1 {
                 put_attribute(out, key, &value(first));
@@ -260,7 +272,8 @@ impl Encode for Encoder {
         out.begin_group(&head);
         let text = Text::look_at(&batch.arena);
         let observed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
-        let mut marks = batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
+        let mut marks =
+            batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
         let end = batch.len().min(from.saturating_add(out.left(room)));
         for event in from..end {
             let error = marks.next_if(|mark| mark.event as usize == event).map(|mark| &*mark.reason);

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use prost::Message;
@@ -64,7 +64,8 @@ pub async fn judge(response: Response, events: usize) -> Outcome {
         Err(outcome) => return outcome,
     };
     // With an empty answer, it may be in the head.
-    let of = |headers: &HeaderMap| headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
+    let of =
+        |headers: &HeaderMap| headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse::<u32>().ok());
     match of(&trailers).map(|code| (code, &trailers)).or_else(|| of(&head).map(|code| (code, &head))) {
         None => Outcome::later("the answer of gRPC has no status", None),
         Some((0, _)) => match message.get(FRAME..).map(Exported::decode) {
@@ -106,7 +107,11 @@ fn outcome(code: u32, headers: &HeaderMap) -> Outcome {
         "RESOURCE_EXHAUSTED" if after.is_none() && is_too_large(&message) => {
             Outcome::Refused(format!("{name}: {}", client::shown(&message)))
         }
-        "UNAUTHENTICATED" | "PERMISSION_DENIED" | "UNIMPLEMENTED" | "NOT_FOUND" | "ALREADY_EXISTS"
+        "UNAUTHENTICATED"
+        | "PERMISSION_DENIED"
+        | "UNIMPLEMENTED"
+        | "NOT_FOUND"
+        | "ALREADY_EXISTS"
         | "FAILED_PRECONDITION" => Outcome::mistake(why),
         _ => Outcome::later(why, after),
     }
@@ -172,7 +177,8 @@ fn unescaped(text: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;
     while at < text.len() {
-        let code = text.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
+        let code =
+            text.get(at + 1..at + 3).and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok());
         match code {
             Some(code) if text[at] == b'%' => {
                 bytes.push(code);

@@ -161,9 +161,10 @@ impl Partial {
         match usize::try_from(self.rejected).unwrap_or_default() {
             0 => Outcome::Delivered,
             // Each by itself: nothing must be sent again.
-            count if count >= events => {
-                Outcome::Partly { refused: (0..events as u32).map(|event| (event, reason())).collect(), again: Vec::new() }
-            }
+            count if count >= events => Outcome::Partly {
+                refused: (0..events as u32).map(|event| (event, reason())).collect(),
+                again: Vec::new(),
+            },
             count => Outcome::SomeRefused { count, reason: reason() },
         }
     }

@@ -205,7 +205,11 @@ fn kinds_times_errors_and_bodies_are_what_they_were() {
         (Kind::Boolean, "yes", "\"yes\""),
         (Kind::Json, "{\"a\":[1]}", "\"{\\\"a\\\":[1]}\""),
     ] {
-        assert_eq!(encoded("", &event(&[("a", kind, bytes.as_bytes())])), [format!("a={expected}")], "{kind:?} {bytes}");
+        assert_eq!(
+            encoded("", &event(&[("a", kind, bytes.as_bytes())])),
+            [format!("a={expected}")],
+            "{kind:?} {bytes}"
+        );
         assert_eq!(encoded("body_field: a", &event(&[("a", kind, bytes.as_bytes())])), [format!("<{expected}>")]);
     }
     assert_eq!(encoded("", &event(&[("a", Kind::Text, b"\xff!"), text("b", "x")])), ["a=\"\u{fffd}!\" b=\"x\""]);
@@ -269,7 +273,10 @@ fn lengths_of_every_size_are_right() {
         let batch = raw(&["a", &long, "b"], 0);
         let (body, plain) = sealed(&mut encoder(""), &[&batch]);
         let records = &read(&plain).resource_logs[0].scope_logs[0].log_records;
-        assert_eq!(records.iter().map(LogRecord::show).collect::<Vec<_>>(), ["<\"a\">", &format!("<{long:?}>"), "<\"b\">"]);
+        assert_eq!(
+            records.iter().map(LogRecord::show).collect::<Vec<_>>(),
+            ["<\"a\">", &format!("<{long:?}>"), "<\"b\">"]
+        );
         // Each is where it is said to be.
         let one = body.layout.part([1], &plain);
         let read = read(one.bytes.as_slice());
@@ -283,7 +290,15 @@ fn files_have_resources_of_their_own_in_one_payload() {
         let tags = tags.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         Batch { tags: Arc::new(tags), ..raw(lines, 0) }
     };
-    let pod = [("path", "/a"), ("host", "h"), ("namespace", "ns"), ("pod", "p"), ("uid", "u"), ("container", "c"), ("x", "y")];
+    let pod = [
+        ("path", "/a"),
+        ("host", "h"),
+        ("namespace", "ns"),
+        ("pod", "p"),
+        ("uid", "u"),
+        ("container", "c"),
+        ("x", "y"),
+    ];
     let (one, two) = (tagged(&["1", "2"], &pod), tagged(&["3"], &[("path", "/b")]));
     let shown = |keys: &str| -> Vec<String> {
         let request = read(&sealed(&mut encoder(keys), &[&one, &two, &one]).1);
