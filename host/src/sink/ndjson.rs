@@ -86,6 +86,7 @@ impl Encode for Ndjson {
             out.begin_group(&Arc::default());
         }
         let text = Text::look_at(&batch.arena);
+        let now = if self.style.is_always_timed { now() } else { UNKNOWN_TIME };
         let mut marks =
             batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
         let mut line = Line { room: std::mem::take(&mut out.bytes.room), len: out.bytes.len, promised: 0 };
@@ -317,7 +318,7 @@ fn json_string(text: &str) -> Vec<u8> {
 
 /// Bytes that cells point into, and what is known of all of them.
 pub(super) struct Text<'a> {
-    bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     encoding: Encoding<'a>,
 }
 
