@@ -143,7 +143,7 @@ fn url(node: &Node, protocol: Protocol, fields: &mut Fields) -> Option<Template>
             return None;
         }
     };
-    Template::parse(&whole).map_err(|error| super::bad_template(node, &error, fields)).ok()
+    Template::parse(&whole).map_err(|error| super::bad_template(node, &error, "{project} and {logstore}", fields)).ok()
 }
 
 /// Names and values of attributes. Without any, what a collector's users look for first.
