@@ -291,7 +291,10 @@ fn connections_that_break_cost_copies_at_most() {
 fn what_is_no_collector_is_told() {
     let site = Site::new();
     let server = Server::start("http", &[]);
-    config(&site, "http", &format!("http://127.0.0.1:{}/v1/logs", server.port), "", "");
+    let proxy = Proxy::start(server.port);
+    let body = "<html>Welcome</html>".to_owned();
+    proxy.set(Fault::Status { code: 200, headers: Vec::new(), body, requests: usize::MAX });
+    config(&site, "http", &format!("http://127.0.0.1:{}/v1/logs", proxy.port), "", "");
     site.append("logs/a.log", lines(10));
     let mut agent = site.start();
     agent.wait_to_say("does not take what is sent; nothing is lost");

@@ -5,9 +5,9 @@ mod elasticsearch;
 mod file;
 mod http;
 mod kafka;
+mod loki;
 mod network;
 mod otlp;
-mod loki;
 mod sls;
 
 use std::collections::BTreeMap;
@@ -18,9 +18,9 @@ pub use elasticsearch::{Action, Elasticsearch};
 pub use file::{File, Rotate, Sync};
 pub use http::{Encoding, Http};
 pub use kafka::{Acks, Kafka, KafkaCompression, Mechanism, Sasl};
+pub use loki::{Line, Loki};
 pub use network::{Auth, Batching, Compression, Network, Secret, Tls};
 pub use otlp::{ChosenTags, Otlp, Protocol};
-pub use loki::{Line, Loki};
 pub use sls::{Endpoint, Signature, Sls};
 
 use super::fields::{Fields, Table};

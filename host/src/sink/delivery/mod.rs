@@ -404,12 +404,29 @@ struct Task<T> {
     queues: Queues<Piece>,
     /// How often in a row nothing arrived.
     unreached: Backoff,
-    told: Option<Instant>,
+    /// When each kind of trouble was last told of.
+    told: [Option<Instant>; KINDS],
+    /// Dead letters that were told of.
+    told_letters: u64,
 }
+
+/// Kinds of trouble that are told of.
+const KINDS: usize = 4;
+const UNREACHED: usize = 0;
+const MISTAKE: usize = 1;
+const PUSHED_BACK: usize = 2;
+const REFUSED: usize = 3;
 
 impl<T: Transport> Task<T> {
     fn new(common: Arc<Common<T>>, limits: Limits) -> Self {
-        Task { common, queues: Queues::new(limits.concurrency), limits, unreached: Backoff::default(), told: None }
+        Task {
+            common,
+            queues: Queues::new(limits.concurrency),
+            limits,
+            unreached: Backoff::default(),
+            told: [None; KINDS],
+            told_letters: 0,
+        }
     }
 
     async fn run(
@@ -461,6 +478,7 @@ impl<T: Transport> Task<T> {
     fn sent(&mut self, sent: Sent) {
         let Sent { target, at, next, took } = sent;
         let now = Instant::now();
+        self.tell_letters(&target, now);
         match next {
             Next::Nothing | Next::Pieces(_) => {
                 let pieces = if let Next::Pieces(pieces) = next { pieces } else { Vec::new() };
@@ -496,17 +514,44 @@ impl<T: Transport> Task<T> {
     fn reached(&mut self) {
         if self.unreached.succeed() > 0 {
             self.queues.reached();
-            if self.told.take().is_some() {
+            if self.told[UNREACHED].take().is_some() {
                 tracing::info!(sink = self.common.sink, "is reached again");
             }
         }
     }
 
+    /// Whether it is time to tell of such a thing; then it is told now.
+    fn may_tell(&mut self, kind: usize, now: Instant) -> bool {
+        let may = self.told[kind].is_none_or(|told| now - told >= TELL_EVERY);
+        if may {
+            self.told[kind] = Some(now);
+        }
+        may
+    }
+
+    /// Says that there are dead letters, without what is in them.
+    fn tell_letters(&mut self, target: &LogstoreName, now: Instant) {
+        let letters = self.common.accounts.dead_lettered.load(std::sync::atomic::Ordering::Relaxed);
+        if letters > self.told_letters && self.may_tell(REFUSED, now) {
+            let (sink, new) = (&self.common.sink, letters - self.told_letters);
+            self.told_letters = letters;
+            tracing::warn!(
+                sink,
+                logstore = %target,
+                "{new} events were refused for good, and are kept as dead letters: see `weir dead-letters list`"
+            );
+        }
+    }
+
     fn tell(&mut self, target: &LogstoreName, again: &Again, now: Instant) {
-        if self.told.is_some_and(|told| now - told < TELL_EVERY) {
+        let kind = match (again.scope, again.is_mistake) {
+            (Scope::Destination, _) => UNREACHED,
+            (Scope::Logstore, true) => MISTAKE,
+            (Scope::Logstore, false) => PUSHED_BACK,
+        };
+        if !self.may_tell(kind, now) {
             return;
         }
-        self.told = Some(now);
         let sink = &self.common.sink;
         match (again.scope, again.is_mistake) {
             (Scope::Destination, _) => {
