@@ -30,6 +30,47 @@ const HTTP: Destination = Destination {
     line: content,
 };
 
+const SLS: Destination = Destination {
+    kind: "sls",
+    args: &["--access-key-secret", "secret"],
+    sink: |address, tls| {
+        let scheme = if tls { "https" } else { "http" };
+        let keys = "access_key_id: id, access_key_secret: secret, region: cn-hangzhou";
+        format!("type: sls, endpoint: \"{scheme}://{address}\", {keys}")
+    },
+    line: content,
+};
+
+const ELASTICSEARCH: Destination = Destination {
+    kind: "elasticsearch",
+    args: &[],
+    sink: |address, tls| {
+        let scheme = if tls { "https" } else { "http" };
+        format!("type: elasticsearch, url: \"{scheme}://{address}\", index: \"logs-{{project}}\"")
+    },
+    line: content,
+};
+
+const LOKI: Destination = Destination {
+    kind: "loki",
+    args: &[],
+    sink: |address, tls| {
+        let scheme = if tls { "https" } else { "http" };
+        format!("type: loki, url: \"{scheme}://{address}\", labels: {{ app: b }}, line: content")
+    },
+    line: |event| event.fields["line"].as_str().unwrap().to_owned(),
+};
+
+const OTLP: Destination = Destination {
+    kind: "otlp",
+    args: &["--poison-whole"],
+    sink: |address, tls| {
+        let scheme = if tls { "https" } else { "http" };
+        format!("type: otlp, url: \"{scheme}://{address}\", compression: gzip")
+    },
+    line: |event| event.fields["body"].as_str().unwrap().to_owned(),
+};
+
 fn content(event: &Event) -> String {
     event.fields["content"].as_str().unwrap().to_owned()
 }
@@ -190,7 +231,7 @@ fn one_event_is_refused(destination: &Destination) {
 
 fn answers_come_slowly(destination: &Destination) {
     let scene = Scene::new(destination, &[]);
-    scene.proxy.set(Fault::Drip { bytes_per_second: 200 });
+    scene.proxy.set(Fault::Drip { bytes_per_second: 2000 });
     scene.site.write("logs/b.log", numbers(0..300));
     let mut agent = scene.site.start();
     scene.assert_others_go_on(&mut agent, 500);
@@ -332,7 +373,6 @@ macro_rules! http_suite {
                 answers_come_slowly,
                 answers_are_cut_off_after_the_events_were_stored,
                 the_name_is_not_known,
-                tls_is_broken_and_then_repaired,
                 the_server_is_gone_for_a_while_under_load,
                 the_agent_is_killed_again_and_again_meanwhile,
             ]
@@ -341,3 +381,11 @@ macro_rules! http_suite {
 }
 
 http_suite!(http, crate::faults::HTTP);
+http_suite!(sls, crate::faults::SLS);
+http_suite!(elasticsearch, crate::faults::ELASTICSEARCH);
+http_suite!(loki, crate::faults::LOKI);
+http_suite!(otlp, crate::faults::OTLP);
+suite!(http_tls, crate::faults::HTTP, [tls_is_broken_and_then_repaired]);
+suite!(elasticsearch_tls, crate::faults::ELASTICSEARCH, [tls_is_broken_and_then_repaired]);
+suite!(loki_tls, crate::faults::LOKI, [tls_is_broken_and_then_repaired]);
+suite!(otlp_tls, crate::faults::OTLP, [tls_is_broken_and_then_repaired]);
