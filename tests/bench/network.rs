@@ -8,6 +8,9 @@ use std::thread;
 pub const SINKS: &[(&str, &str)] = &[
     ("http", "{ type: http, url: URL }"),
     ("http, zstd", "{ type: http, url: URL, compression: zstd, compression_level: 1 }"),
+    ("elasticsearch", "{ type: elasticsearch, url: URL, index: logs, compression: none }"),
+    ("clickhouse", "{ type: clickhouse, url: URL, table: t }"),
+    ("otlp", "{ type: otlp, url: URL }"),
     ("loki", "{ type: loki, url: URL }"),
     ("sls", "{ type: sls, endpoint: URL, region: r, access_key_id: i, access_key_secret: s }"),
     (
@@ -17,7 +20,7 @@ pub const SINKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A server that answers every request with 200 and nothing. It runs to the end of the process.
+/// A server that answers every request with 200 and nothing, or what a bulk request is answered with. It runs to the end of the process.
 pub struct Sinkhole {
     port: u16,
 }
@@ -48,7 +51,7 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     let mut requests = BufReader::with_capacity(1 << 18, stream.try_clone()?);
     let mut line = String::new();
     loop {
-        let mut length = 0;
+        let (mut length, mut is_bulk) = (0, false);
         loop {
             line.clear();
             if requests.read_line(&mut line)? == 0 {
@@ -59,10 +62,14 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
                     length = value.trim().parse().map_err(std::io::Error::other)?;
                 }
                 _ if line == "\r\n" => break,
+                _ if line.contains("/_bulk") => is_bulk = true,
                 _ => {}
             }
         }
         std::io::copy(&mut (&mut requests).take(length), &mut std::io::sink())?;
-        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        let body = if is_bulk { r#"{"took":1,"errors":false}"# } else { "" };
+        // In one piece: the rest of an answer would wait until the client has confirmed its beginning.
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes())?;
     }
 }

@@ -77,7 +77,10 @@ impl Kept {
                 let (_, zstd) = self.zstd.as_mut().expect("just made");
                 zstd.compress_to_buffer(raw, &mut self.out[..]).expect(NO_REASON)
             }
-            Compression::Lz4 => lz4_flex::block::compress_into(raw, &mut self.out).expect(NO_REASON),
+            Compression::Lz4 => {
+                // A third faster than what is all Rust.
+                lz4::block::compress_to_buffer(raw, None, false, &mut self.out).expect(NO_REASON)
+            }
             _ => self.snappy.get_or_insert_with(snap::raw::Encoder::new).compress(raw, &mut self.out).expect(NO_REASON),
         };
         self.out[..size].to_vec()

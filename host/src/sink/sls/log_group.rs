@@ -52,8 +52,12 @@ pub struct LogGroups {
     fields: Vec<Field>,
     /// For each field: a Content's key, and the tag of its value.
     keys: Vec<Stamp>,
-    /// Whether all fields have names of their own.
-    are_unique: bool,
+    /// For each field, the first of its name.
+    first: Vec<u32>,
+    /// For each field that is the first of its name, the last event that had it.
+    seen: Vec<u64>,
+    /// Events that were looked at.
+    looked_at: u64,
     tags: Option<Arc<Tags>>,
     /// What the group has beside its Logs, but for its pack ID.
     head: Arc<[u8]>,
@@ -73,7 +77,9 @@ impl LogGroups {
             packs: Packs { seed, next: HashMap::new() },
             fields: Vec::new(),
             keys: Vec::new(),
-            are_unique: true,
+            first: Vec::new(),
+            seen: Vec::new(),
+            looked_at: 0,
             tags: None,
             head: Arc::default(),
             pack: 0,
@@ -85,9 +91,10 @@ impl LogGroups {
         if self.fields != batch.fields {
             self.fields.clone_from(&batch.fields);
             self.keys = batch.fields.iter().map(|field| key(&field.name)).collect();
-            let mut names: Vec<_> = batch.fields.iter().map(|field| &field.name).collect();
-            names.sort_unstable();
-            self.are_unique = names.windows(2).all(|pair| pair[0] != pair[1]);
+            let mut known = HashMap::new();
+            let first = (0..).zip(&batch.fields).map(|(index, field)| *known.entry(&field.name).or_insert(index));
+            self.first = first.collect();
+            self.seen = vec![0; batch.fields.len()];
         }
         if !self.has_tags_of(batch) {
             let mut head = self.common.clone();
@@ -157,10 +164,12 @@ impl Encode for LogGroups {
         let mut event = from;
         while event < end {
             let cells = batch.event(event);
-            let (mut promised, mut next, mut is_plain) = (Writer::PER_FIELD, 0, self.are_unique);
+            let (mut promised, mut is_plain) = (Writer::PER_FIELD, true);
+            self.looked_at += 1;
             for cell in cells.chunks_exact(CELL) {
-                is_plain &= cell[0] >= next;
-                next = cell[0] + 1;
+                let seen = &mut self.seen[self.first[cell[0] as usize] as usize];
+                is_plain &= *seen != self.looked_at;
+                *seen = self.looked_at;
                 promised += self.keys[cell[0] as usize].len() + (cell[2] - cell[1]) as usize + Writer::PER_FIELD;
             }
             let stamp = batch.time(event);
