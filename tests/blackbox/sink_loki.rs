@@ -57,7 +57,9 @@ fn events_are_entries_of_the_streams_of_their_labels() {
     let keys = "tenant: 't-{project}', labels: { app: '{logstore}' }, labels_from_tags: [path], label_fields: [level], \
                 structured_metadata: true, headers: { x-a: b }, auth: { user: me, password: pass-that-nobody-may-see }";
     configure(&site, plugin, &at(&server, keys));
-    let input: [(&[u8], Value, Option<i64>, Option<&str>); 7] = [
+    /// A line, its fields, time, and error.
+    type Input = (&'static [u8], Value, Option<i64>, Option<&'static str>);
+    let input: [Input; 7] = [
         (
             b"{\"t\":\"2023-11-14T22:13:20.000000007Z\",\"level\":\"info\",\"a\":1,\"b\":\"\xc3\xa9\\n\",\"c\":[1, 2],\"d\":true,\"e\":\"\"}",
             json!({"t": "2023-11-14T22:13:20.000000007Z", "level": "info", "a": 1, "b": "é\n", "c": [1, 2], "d": true, "e": ""}),

@@ -263,7 +263,7 @@ impl Encode for Entries {
     }
 
     fn wrap(&self) -> Option<Wrap> {
-        Some(wrap)
+        Some(Wrap::Around(wrap))
     }
 
     fn seal(&mut self, _groups: &mut [Group]) {

@@ -146,7 +146,7 @@ impl Encode for Ndjson {
     }
 
     fn wrap(&self) -> Option<Wrap> {
-        self.is_array.then_some(wrap_array)
+        self.is_array.then_some(Wrap::Around(wrap_array))
     }
 }
 

@@ -33,9 +33,28 @@ pub trait Encode: Send {
     fn seal(&mut self, _groups: &mut [Group]) {}
 }
 
-/// Writes a group of events: its head, the events' bytes, and where to. Gives where in it the events begin, in bytes
-/// of the whole.
-pub type Wrap = fn(&[u8], &[u8], &mut Vec<u8>) -> usize;
+/// What stands around the events of a group.
+#[derive(Clone, Copy, Debug)]
+pub enum Wrap {
+    /// Writes a group: its head, the events' bytes, and where to. Gives where the events begin, in bytes of the whole.
+    Around(fn(&[u8], &[u8], &mut Vec<u8>) -> usize),
+    /// The group's head stands behind its events.
+    Behind,
+}
+
+impl Wrap {
+    fn write(self, head: &[u8], events: &[u8], out: &mut Vec<u8>) -> usize {
+        match self {
+            Wrap::Around(write) => write(head, events, out),
+            Wrap::Behind => {
+                let at = out.len();
+                out.extend_from_slice(events);
+                out.extend_from_slice(head);
+                at
+            }
+        }
+    }
+}
 
 /// What may still be appended.
 #[derive(Clone, Copy, Debug)]
@@ -118,6 +137,11 @@ impl Records {
         };
         let plain = match wrap {
             None => None,
+            // Nothing has to be moved.
+            Some(Wrap::Behind) if layout.groups.len() == 1 => {
+                self.bytes.extend(&layout.groups[0].head);
+                None
+            }
             Some(wrap) => Some(layout.wrap(self.bytes.as_slice(), wrap)),
         };
         layout.size = plain.as_ref().map_or(self.bytes.len(), Vec::len);
@@ -170,7 +194,7 @@ impl Layout {
         for i in 0..self.groups.len() {
             let range = self.group(i);
             let bytes = self.start(range.start)..self.start(range.end);
-            let at = wrap(&self.groups[i].head, &events[bytes], &mut out);
+            let at = wrap.write(&self.groups[i].head, &events[bytes], &mut out);
             self.groups[i].at = at as u32;
         }
         out
@@ -256,7 +280,7 @@ mod tests {
     fn events_are_wrapped_by_groups_and_found_again() {
         for compression in compress::ALL {
             let mut records = five();
-            let body = records.seal(Some(brackets), compression);
+            let body = records.seal(Some(Wrap::Around(brackets)), compression);
             assert!(records.bytes.is_empty() && records.events == 0 && records.groups.is_empty());
             let plain = body.layout.plain(body.bytes.as_slice()).unwrap();
             assert_eq!(plain, "a[122]b[333]a[4]", "{compression:?}");
@@ -278,6 +302,22 @@ mod tests {
                 assert_eq!(again.layout.plain(again.bytes.as_slice()).unwrap(), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_head_may_stand_behind_its_events() {
+        let mut records = Records { wants_ends: true, ..Records::default() };
+        for event in ["1", "22", "3"] {
+            records.begin_group(&b"h".as_slice().into());
+            records.bytes.extend(event.as_bytes());
+            records.end_event();
+        }
+        let body = records.seal(Some(Wrap::Behind), Compression::None);
+        assert_eq!(body.bytes.as_slice(), b"1223h");
+        assert_eq!(body.layout.part([0, 2], b"1223h").bytes.as_slice(), b"13h");
+        let body = five().seal(Some(Wrap::Behind), Compression::None);
+        assert_eq!(body.bytes.as_slice(), b"122a333b4a");
+        assert_eq!(body.layout.part([1, 3], body.bytes.as_slice()).bytes.as_slice(), b"22a333b");
     }
 
     #[test]

@@ -131,10 +131,7 @@ pub(super) fn kafka(node: &Node, fields: &mut Fields) -> Option<Kafka> {
     ];
     let compression =
         table.get("compression").map_or(Some(KafkaCompression::None), |node| fields.choice(node, &compressions));
-    let sasl = match table.get("sasl") {
-        None => None,
-        Some(node) => Some(sasl(node, fields)),
-    };
+    let sasl = table.get("sasl").map(|node| sasl(node, fields));
     let client_id = table.get("client_id").map_or(Some("weir"), |node| fields.text(node)).map(str::to_owned);
     let headers_from_tags = chosen_tags(table.get("headers_from_tags"), ChosenTags::Named(Vec::new()), fields);
     let max_message_size = fields.size(table.get("max_message_size"), MAX_MESSAGE, 1 << 10..=64 << 20) as usize;

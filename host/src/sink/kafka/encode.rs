@@ -112,7 +112,7 @@ impl Encode for Encoder {
     }
 
     fn wrap(&self) -> Option<Wrap> {
-        Some(wrap)
+        Some(Wrap::Around(wrap))
     }
 }
 
@@ -247,7 +247,7 @@ mod tests {
         first.marks = vec![Mark { event: 1, reason: "no".into() }];
         assert_eq!(encoder.encode(&first, 0, Room::ALL, &mut out), 2);
         assert_eq!(encoder.encode(&tagged(&["c"], "/y"), 0, Room::ALL, &mut out), 1);
-        let body = out.seal(Some(wrap), Compression::None);
+        let body = out.seal(Some(Wrap::Around(wrap)), Compression::None);
         let plain = body.bytes.as_slice().to_vec();
         let show = |body: &[u8]| -> Vec<String> {
             let show = |record: Record| {
@@ -280,7 +280,7 @@ mod tests {
         batch.cells[0] = 1;
         let mut out = Records { wants_ends: true, ..Records::default() };
         encoder.encode(&batch, 0, Room::ALL, &mut out);
-        let body = out.seal(Some(wrap), Compression::None);
+        let body = out.seal(Some(Wrap::Around(wrap)), Compression::None);
         let records = records(body.bytes.as_slice()).unwrap();
         assert_eq!(records.iter().map(|record| record.key).collect::<Vec<_>>(), [b"ann".as_slice(), b"n1:/x"]);
     }
@@ -304,7 +304,7 @@ mod tests {
                     "{room:?}: {}",
                     out.bytes.len()
                 );
-                let body = out.seal(Some(wrap), Compression::None);
+                let body = out.seal(Some(Wrap::Around(wrap)), Compression::None);
                 for record in records(body.bytes.as_slice()).unwrap() {
                     assert!(record.value.starts_with(
                         format!("{{\"content\":\"{} ", lines[seen].split(' ').next().unwrap()).as_bytes()

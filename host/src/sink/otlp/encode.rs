@@ -287,7 +287,7 @@ impl Encode for Encoder {
     }
 
     fn wrap(&self) -> Option<Wrap> {
-        Some(wrap)
+        Some(Wrap::Around(wrap))
     }
 }
 

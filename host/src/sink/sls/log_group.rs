@@ -215,7 +215,7 @@ impl Encode for LogGroups {
     }
 
     fn wrap(&self) -> Option<Wrap> {
-        Some(wrap)
+        Some(Wrap::Behind)
     }
 
     /// Numbers the group.
@@ -226,14 +226,6 @@ impl Encode for LogGroups {
             group.head = head.into();
         }
     }
-}
-
-/// A LogGroup: its Logs, and then the rest.
-fn wrap(head: &[u8], events: &[u8], out: &mut Vec<u8>) -> usize {
-    let at = out.len();
-    out.extend_from_slice(events);
-    out.extend_from_slice(head);
-    at
 }
 
 fn key(name: &str) -> Stamp {
