@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::harness::{Site, numbered, numbers};
+use crate::harness::{self, Site, numbered, numbers};
 use crate::proxy::{Fault, Proxy};
-use crate::servers::{Server, certificates};
+use crate::servers::{Front, Server, certificates, nginx};
 
 const LOGSTORE: &str = "- { name: a/b, files: { root: logs, include: [b.log] }, sink: far }";
 
@@ -175,6 +175,37 @@ fn a_client_proves_who_it_is() {
     site.config_with(LOGSTORE, &far(&format!(", cert: {:?}, key: {:?}", made.client, made.client_key)));
     site.run().assert_counts("a/b", [10, 10, 0, 0]);
     assert_eq!(lines(&server), numbered(0..10));
+}
+
+#[test]
+fn nginx_passes_on_what_is_not_too_large_from_a_client_that_it_knows() {
+    for http2 in [false, true] {
+        let server = Server::start("http", &[]);
+        let nginx = nginx(server.port, Front { client_certificates: true, http2, max_body: 20_000 });
+        let site = Site::new();
+        let made = certificates();
+        let tls = format!(", tls: {{ ca: {:?}, cert: {:?}, key: {:?} }}", made.ca, made.client, made.client_key);
+        let far = http(nginx.port, &format!("{tls}, batch: {{ max_size: 100KiB, max_age: 100ms }}"));
+        site.config_with(LOGSTORE, &far.replace("http://127.0.0.1", "https://localhost"));
+        let large = "x".repeat(30_000);
+        site.write("logs/b.log", format!("{}{large}\n{}", numbers(0..3000), numbers(3000..5000)));
+        let ran = site.run();
+        ran.assert_counts("a/b", [5001, 5000, 0, 0]);
+        assert_eq!(ran.summary["a/b"]["dead_lettered"], 1);
+        let letters = site.dead_letters("a/b");
+        assert!(letters.len() == 1 && letters[0].0.starts_with("413 "), "{:?}", letters[0].0);
+        // What nginx saw is what was logged, and what it passed on.
+        let passed = nginx.passed();
+        let good: String =
+            passed.iter().filter(|request| request.status == 200).map(|request| &*request.body).collect();
+        let mut seen = harness::contents(&harness::parse(good.as_bytes()));
+        seen.sort_by_key(|line| line.parse::<u64>().unwrap());
+        assert_eq!(seen, numbered(0..5000));
+        assert_eq!((server.events().len(), server.errors()), (5000, String::new()));
+        let protocol = if http2 { "HTTP/2.0" } else { "HTTP/1.1" };
+        assert!(passed.iter().all(|request| request.verified == "SUCCESS" && request.protocol == protocol), "{http2}");
+        assert!(passed.iter().any(|request| request.status == 413));
+    }
 }
 
 #[test]

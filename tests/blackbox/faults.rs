@@ -231,7 +231,7 @@ fn one_event_is_refused(destination: &Destination) {
 
 fn answers_come_slowly(destination: &Destination) {
     let scene = Scene::new(destination, &[]);
-    scene.proxy.set(Fault::Drip { bytes_per_second: 2000 });
+    scene.proxy.set(Fault::Drip { bytes_per_second: 8000 });
     scene.site.write("logs/b.log", numbers(0..300));
     let mut agent = scene.site.start();
     scene.assert_others_go_on(&mut agent, 500);
