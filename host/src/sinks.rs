@@ -12,7 +12,7 @@ use crate::sink::blackhole::{Blackhole, Nothing};
 use crate::sink::clickhouse::{self, InsertTransport};
 use crate::sink::compress::Compression;
 use crate::sink::dead_letters::DeadLetters;
-use crate::sink::delivery::{self, Delivery, Limits, Transport};
+use crate::sink::delivery::{Delivery, Limits, Runtime, Transport};
 use crate::sink::elasticsearch::{self, BulkTransport};
 use crate::sink::file::Files;
 use crate::sink::http::{self, HttpTransport};
@@ -82,7 +82,7 @@ impl Sinks {
 /// What sinks on the network share.
 #[derive(Clone)]
 struct Common {
-    runtime: Arc<tokio::runtime::Runtime>,
+    runtime: Arc<Runtime>,
     dead_letters: Arc<DeadLetters>,
 }
 
@@ -94,12 +94,15 @@ struct Starter<'c> {
 
 impl Starter<'_> {
     fn start(&mut self, name: &str, sink: &Sink) -> Result<Arc<dyn Sender>> {
-        let remote = sink.network().zip(transport(name, sink));
-        Ok(match (sink, remote) {
-            (_, Some((network, transport))) => self.deliver(name, network, transport)?,
-            (Sink::Stdout, None) => Arc::new(Stdout::new(name)),
-            (Sink::File(file), None) => Arc::new(Files::new(name, file)),
-            (_, None) => Arc::new(Blackhole),
+        Ok(match sink {
+            Sink::Stdout => Arc::new(Stdout::new(name)),
+            Sink::File(file) => Arc::new(Files::new(name, file)),
+            Sink::Blackhole => Arc::new(Blackhole),
+            remote => {
+                let network = remote.network().context("it is not on the network")?;
+                let transport = transport(name, remote).context("it is not on the network")?;
+                self.deliver(name, network, transport)?
+            }
         })
     }
 
@@ -112,7 +115,7 @@ impl Starter<'_> {
         let Common { runtime, dead_letters } = match &self.common {
             Some(common) => common.clone(),
             None => {
-                let runtime = delivery::runtime().context("starting the threads of the network")?;
+                let runtime = Runtime::start().context("starting the threads of the network")?;
                 let dead_letters = Arc::new(dead_letters(self.config));
                 self.common.insert(Common { runtime, dead_letters }).clone()
             }
@@ -149,7 +152,8 @@ pub fn transport(name: &str, sink: &Sink) -> Option<Box<dyn Transport>> {
     })
 }
 
-fn encoder(sink: &Sink, logstore: &Logstore) -> Box<dyn Encode> {
+/// How a sink writes the events of a logstore.
+pub fn encoder(sink: &Sink, logstore: &Logstore) -> Box<dyn Encode> {
     match sink {
         Sink::Stdout | Sink::File(_) => Box::<Ndjson>::default(),
         Sink::Blackhole => Box::new(Nothing),

@@ -4,10 +4,11 @@
 //! there, once and in its place, and the fields of about a thousand of them are compared with the input.
 //!
 //! Rooms: [`corpus`] the input · [`job`] what is measured · [`weir`] and [`rsyslog`] who does it ·
-//! [`network`] where J6 sends to · [`check`] whether it was done · [`measure`] and [`report`] the numbers.
+//! [`network`] where J6 sends to · [`encoders`] how fast each writes · [`check`] whether it was done · [`measure`] and [`report`] the numbers.
 
 mod check;
 mod corpus;
+mod encoders;
 mod job;
 mod measure;
 mod network;
@@ -142,6 +143,9 @@ fn main() -> anyhow::Result<()> {
     }
 
     print!("{}", report.table());
+    if args.jobs.contains(&Job::Network) {
+        print!("{}", encoders::table()?);
+    }
     if let Some(path) = &args.json {
         fs::write(path, report.json()).with_context(|| format!("cannot write {}", path.display()))?;
     }

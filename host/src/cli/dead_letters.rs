@@ -10,7 +10,7 @@ use super::Usage;
 use crate::config::{self, Config, LogstoreName};
 use crate::sink::compress;
 use crate::sink::dead_letters::{self, DeadLetters, Letter};
-use crate::sink::delivery::{self, Outcome, Transport};
+use crate::sink::delivery::{Outcome, Runtime, Transport};
 use crate::sink::records::Layout;
 use crate::sinks;
 
@@ -49,23 +49,15 @@ pub enum Command {
     Replay {
         #[command(flatten)]
         place: Place,
-        /// Their ids, as `list` has them; or a PROJECT/LOGSTORE, for all of its letters
-        #[arg(value_name = "ID|PROJECT/LOGSTORE", required_unless_present = "all", conflicts_with = "all")]
-        which: Vec<String>,
-        /// All there are
-        #[arg(long)]
-        all: bool,
+        #[command(flatten)]
+        which: Which,
     },
     /// Remove them: their events are lost then
     Remove {
         #[command(flatten)]
         place: Place,
-        /// Their ids, as `list` has them; or a PROJECT/LOGSTORE, for all of its letters
-        #[arg(value_name = "ID|PROJECT/LOGSTORE", required_unless_present = "all", conflicts_with = "all")]
-        which: Vec<String>,
-        /// All there are
-        #[arg(long)]
-        all: bool,
+        #[command(flatten)]
+        which: Which,
     },
 }
 
@@ -75,6 +67,23 @@ pub struct Place {
     /// The configuration, as the agent has it
     #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", default_value = "/etc/weir/weir.yaml")]
     config: PathBuf,
+}
+
+/// Which of them.
+#[derive(clap::Args)]
+pub struct Which {
+    /// Their ids, as `list` has them; or a PROJECT/LOGSTORE, for all of its letters
+    #[arg(value_name = "ID|PROJECT/LOGSTORE", required_unless_present = "all", conflicts_with = "all")]
+    which: Vec<String>,
+    /// All there are
+    #[arg(long)]
+    all: bool,
+}
+
+impl Which {
+    fn files(&self, dir: &Path) -> Result<Vec<PathBuf>> {
+        if self.all { Ok(DeadLetters::files(dir, None)?) } else { chosen(dir, &self.which) }
+    }
 }
 
 pub fn run(command: &Command) -> Result<()> {
@@ -88,15 +97,13 @@ pub fn run(command: &Command) -> Result<()> {
             let (_, dir) = place.open()?;
             show(&chosen(&dir, std::slice::from_ref(id))?[0], *raw)
         }
-        Command::Replay { place, which, all } => {
+        Command::Replay { place, which } => {
             let (config, dir) = place.open()?;
-            let files = if *all { DeadLetters::files(&dir, None)? } else { chosen(&dir, which)? };
-            replay(&config, &files)
+            replay(&config, &which.files(&dir)?)
         }
-        Command::Remove { place, which, all } => {
+        Command::Remove { place, which } => {
             let (_, dir) = place.open()?;
-            let files = if *all { DeadLetters::files(&dir, None)? } else { chosen(&dir, which)? };
-            for file in &files {
+            for file in &which.files(&dir)? {
                 dead_letters::remove(file).with_context(|| file.display().to_string())?;
                 println!("{}: removed", id(file));
             }
@@ -134,6 +141,7 @@ fn chosen(dir: &Path, which: &[String]) -> Result<Vec<PathBuf>> {
             },
         }
     }
+    files.sort();
     files.dedup();
     Ok(files)
 }
@@ -194,7 +202,7 @@ fn show(file: &Path, raw: bool) -> Result<()> {
 }
 
 fn replay(config: &Config, files: &[PathBuf]) -> Result<()> {
-    let runtime = delivery::runtime().context("starting the threads of the network")?;
+    let runtime = Runtime::start().context("starting the threads of the network")?;
     let mut transports = Transports { config, made: Vec::new() };
     let (mut delivered, mut left) = (0, 0);
     for file in files {

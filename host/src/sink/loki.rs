@@ -409,8 +409,6 @@ impl Transport for LokiTransport {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use prost::Message;
 
     use super::super::compress::Compression;
@@ -643,26 +641,6 @@ mod tests {
             ("https://h/x/push", "https://h/x/push"),
         ] {
             assert_eq!(push_url(url.to_owned()), expected);
-        }
-    }
-
-    /// `cargo test --release --lib how_fast -- --ignored --nocapture`
-    #[test]
-    #[ignore = "measures"]
-    fn how_fast() {
-        let batch = crate::sink::testing::nginx();
-        for keys in ["", ", label_fields: [status]", ", line: {field: http_user_agent}"] {
-            let (mut encoder, mut records) = (entries(keys), Records { wants_ends: true, ..Records::default() });
-            let (begun, mut rounds) = (Instant::now(), 0);
-            while begun.elapsed().as_millis() < 1000 {
-                encoder.encode(&batch, 0, Room::ALL, &mut records);
-                (records.events, rounds) = (0, rounds + 1);
-                records.bytes.clear();
-                records.ends.clear();
-                records.groups.clear();
-            }
-            let speed = (rounds * batch.arena.len()) as f64 / begun.elapsed().as_secs_f64() / 1e6;
-            println!("loki{keys}: {speed:.0} MB of input/s");
         }
     }
 }

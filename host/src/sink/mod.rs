@@ -31,8 +31,6 @@ mod rotation;
 mod secret;
 pub mod sls;
 pub mod stdout;
-#[cfg(test)]
-mod testing;
 mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};

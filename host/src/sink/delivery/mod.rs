@@ -9,13 +9,14 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
 use super::dead_letters::{DeadLetters, Kept, Letter};
@@ -121,9 +122,34 @@ pub struct Delivery {
 }
 
 /// The threads on which all destinations of an agent do their work.
-pub fn runtime() -> std::io::Result<Arc<Runtime>> {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    Ok(Arc::new(builder.worker_threads(2).thread_name("net").enable_all().build()?))
+pub struct Runtime(Option<tokio::runtime::Runtime>);
+
+impl Runtime {
+    /// Starts them.
+    pub fn start() -> std::io::Result<Arc<Runtime>> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        Ok(Arc::new(Runtime(Some(builder.worker_threads(2).thread_name("net").enable_all().build()?))))
+    }
+
+    /// Does something to its end.
+    pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.0.as_ref().expect("it runs until it is dropped").block_on(work)
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(task);
+        }
+    }
+}
+
+impl Drop for Runtime {
+    /// Nobody waits for a name that is still being looked up.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Delivery {
@@ -260,7 +286,9 @@ struct Sent {
 impl<T: Transport> Common<T> {
     async fn send(self: Arc<Self>, piece: Piece, at: Instant) -> Sent {
         let target = piece.whole.target.clone();
-        let outcome = self.transport.send(&target, piece.bytes.clone(), &piece.layout).await;
+        let sending = AssertUnwindSafe(self.transport.send(&target, piece.bytes.clone(), &piece.layout));
+        // The panic has been told of. Without the answer nothing is known, so it is as if there were none.
+        let outcome = sending.catch_unwind().await.unwrap_or_else(|_| Outcome::mistake("a mistake in weir"));
         let accounts = &self.accounts;
         metrics::add(&accounts.requests, 1);
         metrics::add(&accounts.request_time, at.elapsed().as_nanos() as u64);
@@ -280,10 +308,9 @@ impl<T: Transport> Common<T> {
             Outcome::Refused(_) => Self::halve(piece),
             Outcome::SomeRefused { count, reason } => self.bury_whole(piece, count, &reason).await,
             Outcome::Partly { refused, again } => {
-                let count = piece.layout.events as u32;
-                let sound = |event: &u32| *event < count;
-                if refused.iter().map(|(event, _)| event).chain(&again).all(sound) {
-                    metrics::add(&accounts.delivered, u64::from(count) - (refused.len() + again.len()) as u64);
+                let events = piece.layout.events;
+                if are_some_of(events, &refused, &again) {
+                    metrics::add(&accounts.delivered, (events - refused.len() - again.len()) as u64);
                     metrics::add(&accounts.bytes_delivered, piece.bytes.len() as u64);
                     self.bury(piece, refused, again).await
                 } else {
@@ -386,6 +413,18 @@ impl<T: Transport> Common<T> {
     }
 }
 
+/// Whether these are different ones of so many events, each in order.
+fn are_some_of(events: usize, refused: &[(u32, String)], again: &[u32]) -> bool {
+    let mut all: Vec<u32> = refused.iter().map(|(event, _)| *event).collect();
+    let in_order = |events: &[u32]| events.windows(2).all(|pair| pair[0] < pair[1]);
+    if !in_order(&all) || !in_order(again) {
+        return false;
+    }
+    all.extend(again);
+    all.sort_unstable();
+    in_order(&all) && all.last().is_none_or(|last| (*last as usize) < events)
+}
+
 fn broken(error: &std::io::Error) -> Again {
     let why = format!("a payload that weir made cannot be read again: {error}");
     Again { why, after: None, scope: Scope::Logstore, is_mistake: true }
@@ -484,7 +523,7 @@ impl<T: Transport> Task<T> {
                 let pieces = if let Next::Pieces(pieces) = next { pieces } else { Vec::new() };
                 // An answer came, whatever it was.
                 self.reached();
-                self.queues.finished(&target, at, took);
+                self.queues.finished(&target, took);
                 for piece in pieces.into_iter().rev() {
                     self.queues.push_front(&target, piece);
                 }

@@ -191,7 +191,7 @@ impl<P> Queues<P> {
     }
 
     /// A request was answered, and what it sent taken or not.
-    pub fn finished(&mut self, target: &Arc<LogstoreName>, _sent: Instant, took: bool) {
+    pub fn finished(&mut self, target: &Arc<LogstoreName>, took: bool) {
         self.limit.raise();
         let queue = self.end(target);
         if took {
@@ -283,7 +283,7 @@ mod tests {
         while let Some(piece) = queues.next(now) {
             order.push(piece);
             let target = targets.iter().find(|target| piece.starts_with(&target.logstore)).unwrap();
-            queues.finished(target, now, true);
+            queues.finished(target, true);
         }
         order
     }
@@ -324,7 +324,7 @@ mod tests {
         // One at a time now, and the first first.
         assert_eq!(queues.next(start + 5 * second), Some("a1"));
         assert_eq!(queues.next(start + 5 * second), None);
-        queues.finished(&a, start + 5 * second, true);
+        queues.finished(&a, true);
         assert_eq!(queues.next(start + 5 * second), Some("a2"));
     }
 
@@ -337,7 +337,7 @@ mod tests {
         for target in [&slow, &fast].repeat(8) {
             queues.push_back(target, "x");
             assert!(queues.next(start).is_some());
-            queues.finished(target, start, true);
+            queues.finished(target, true);
         }
         assert_eq!(queues.limit(), 8);
         for _ in 0..20 {
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(hanging, 6);
         queues.push_back(&fast, "fast");
         assert_eq!(queues.next(start), Some("fast"));
-        queues.finished(&fast, start, true);
+        queues.finished(&fast, true);
         // All of them come to nothing after half a minute: from now on it is one.
         let later = start + Duration::from_secs(30);
         for _ in 0..hanging {
@@ -390,13 +390,13 @@ mod tests {
         for _ in 0..FREE_REFUSALS {
             queues.push_back(&a, "a");
             assert!(queues.next(start).is_some());
-            queues.finished(&a, start, false);
+            queues.finished(&a, false);
             queues.refused(&a, start, Duration::from_secs(30));
             assert_eq!(queues.due(), None);
         }
         queues.push_back(&a, "a");
         assert!(queues.next(start).is_some());
-        queues.finished(&a, start, false);
+        queues.finished(&a, false);
         queues.refused(&a, start, Duration::from_secs(30));
         queues.push_back(&a, "a");
         assert_eq!(queues.next(start), None);

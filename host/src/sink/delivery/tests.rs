@@ -45,7 +45,8 @@ impl Transport for Scripted {
             assert_eq!(events.len(), layout.events);
             let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            // Others that may be under way begin, too.
+            tokio::task::yield_now().await;
             self.under_way.fetch_sub(1, Ordering::SeqCst);
             let outcome = (self.answers)(self.requests.fetch_add(1, Ordering::SeqCst), target, &events);
             let kept = |event: &u32| match &outcome {
@@ -81,7 +82,7 @@ impl Scene {
         let accounts = Arc::<SinkAccounts>::default();
         let letters = Arc::new(DeadLetters::new(dir.path(), room, discards));
         let limits = Limits { concurrency: 4, max_backoff: Duration::from_millis(20) };
-        let delivery = Delivery::start("s", transport, limits, letters, accounts.clone(), runtime().unwrap());
+        let delivery = Delivery::start("s", transport, limits, letters, accounts.clone(), Runtime::start().unwrap());
         Scene { delivery, returns: Returns::new(Box::new(|| {})), accounts, dir }
     }
 
@@ -142,7 +143,9 @@ fn a_payload_is_split_until_what_is_refused_is_alone() {
     let mut taken = transport.taken();
     taken.sort();
     assert_eq!(taken, ["1", "2", "3", "4", "5", "6", "7"]);
-    let letters = scene.letters("a/b");
+    let mut letters = scene.letters("a/b");
+    // They are alone at about the same time.
+    letters.sort();
     let expected = ["bad\n", "bad too\n"].map(|event| ("400: bad".to_owned(), event.to_owned()));
     assert_eq!(letters, expected);
     let counts = ["delivered", "dead_lettered", "discarded", "waiting"].map(|name| scene.count(name));
@@ -169,15 +172,35 @@ fn what_is_pushed_back_alone_comes_again_alone() {
 
 #[test]
 fn an_answer_about_events_that_were_not_sent_is_not_believed() {
-    let transport = Scripted::new(|number, _, _| match number {
-        0 => Outcome::Partly { refused: vec![(7, "?".to_owned())], again: Vec::new() },
+    let one = |event| (event, "?".to_owned());
+    let transport = Scripted::new(move |number, _, _| match number {
+        0 => Outcome::Partly { refused: vec![one(7)], again: Vec::new() },
         1 => Outcome::Partly { refused: Vec::new(), again: vec![2] },
+        // Twice, and out of order.
+        2 => Outcome::Partly { refused: vec![one(0), one(0), one(1)], again: vec![1] },
+        3 => Outcome::Partly { refused: vec![one(1)], again: vec![1] },
+        4 => Outcome::Partly { refused: Vec::new(), again: vec![1, 0] },
         _ => Outcome::Delivered,
     });
     let scene = Scene::new(transport);
     scene.send("a/b", 0, &["0", "1"]);
     assert_eq!(scene.close(LONG)[&0], []);
-    assert_eq!((scene.count("requests"), scene.count("delivered"), scene.count("dead_lettered")), (3, 2, 0));
+    assert_eq!((scene.count("requests"), scene.count("delivered"), scene.count("dead_lettered")), (6, 2, 0));
+}
+
+#[test]
+fn a_panic_costs_a_try_and_no_event() {
+    let transport = Scripted::new(|number, target, _| match number {
+        0 => panic!("a mistake, made by {target}"),
+        _ => Outcome::Delivered,
+    });
+    let scene = Scene::new(transport.clone());
+    scene.send("a/b", 0, &["1"]);
+    scene.send("c/d", 1, &["2"]);
+    assert_eq!(scene.close(LONG).into_iter().collect::<Vec<_>>(), [(0, Vec::new()), (1, Vec::new())]);
+    let mut taken = transport.taken();
+    taken.sort();
+    assert_eq!(taken, ["1", "2"]);
 }
 
 #[test]

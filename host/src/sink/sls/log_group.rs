@@ -332,8 +332,6 @@ impl Packs {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use prost::Message;
 
     use super::super::super::compress::Compression;
@@ -539,22 +537,5 @@ mod tests {
             }
             assert_eq!(parts, whole);
         }
-    }
-
-    /// `cargo test --release --lib how_fast -- --ignored --nocapture`
-    #[test]
-    #[ignore = "measures"]
-    fn how_fast() {
-        let batch = crate::sink::testing::nginx();
-        let (mut encoder, mut records) = (encoder(), Records { wants_ends: true, ..Records::default() });
-        let (begun, mut rounds) = (Instant::now(), 0);
-        while begun.elapsed().as_millis() < 1000 {
-            encoder.encode(&batch, 0, Room::ALL, &mut records);
-            (records.events, rounds) = (0, rounds + 1);
-            records.bytes.clear();
-            records.ends.clear();
-        }
-        let speed = (rounds * batch.arena.len()) as f64 / begun.elapsed().as_secs_f64() / 1e6;
-        println!("sls: {speed:.0} MB of input/s");
     }
 }
