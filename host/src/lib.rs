@@ -13,6 +13,7 @@
 //! - [`lane`] joins the three for one logstore; [`schedule`] says whose turn it is.
 //! - [`checkpoint`] keeps settled offsets, [`metrics`] names what is counted, [`config`] says what is wanted;
 //!   [`registry`] finds plugins.
+//! - [`secret`] reads secrets, again when their files change.
 //! - [`confine`] takes from the process what its configuration does not need.
 //! - [`budget`] counts a project's memory, [`books`] has all accounts together,
 //!   [`heap`] gives memory back to the system, [`pace`] says how often little is read.
@@ -38,6 +39,7 @@ pub mod pace;
 pub mod registry;
 pub mod sandbox;
 pub mod schedule;
+pub mod secret;
 pub mod sink;
 pub mod sinks;
 pub mod source;

@@ -110,7 +110,9 @@ fn confine_to(config: &Config, file: &str, groups: &[String]) -> Result<()> {
         return Ok(());
     }
     let logstores = config.logstores.iter().filter(|logstore| is_for(logstore, groups));
-    let report = confine::confine(&Needs::of(config, logstores));
+    let mut needs = Needs::of(config, logstores);
+    needs.add_file(Path::new(file));
+    let report = confine::confine(&needs);
     if report.gaps.is_empty() {
         tracing::info!("confined: {report}");
     } else if config.confine == Confine::BestEffort {

@@ -27,6 +27,11 @@ macro_rules! limits {
             /// The largest of each that can be asked for.
             pub const MOST: Limits = Limits { $($key: $most,)* };
 
+            /// The smaller one of each.
+            pub fn within(&self, ceilings: &Limits) -> Limits {
+                Limits { $($key: self.$key.min(ceilings.$key),)* }
+            }
+
             /// Reads them; what is not there is the default, or the ceiling if that is lower.
             fn read(node: Option<&Node>, default: &Limits, ceilings: &Ceilings, fields: &mut Fields) -> Limits {
                 let table = node.and_then(|node| fields.table(node, &[$(stringify!($key),)*]));

@@ -10,6 +10,7 @@ use globset::{GlobBuilder, GlobSetBuilder};
 use super::fields::{Fields, Table};
 use super::hint::hint_among;
 use super::limits::{Ceilings, limits};
+use super::problem::Problem;
 use super::project::Project;
 use super::raw::{Node, Value};
 use super::resolved::{
@@ -73,7 +74,9 @@ fn logstore<'n>(
     let none = Ceilings::default();
     let declared = name.as_ref().and_then(|name| projects.get(&name.project));
     let ceilings = declared.map_or(&none, |(_, ceilings)| ceilings);
-    let plugins = fields.list(table.get("plugins")).iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
+    let items = fields.list(table.get("plugins"));
+    let plugins: Vec<_> = items.iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
+    check_replaceable(items, &plugins, fields);
     let policies = [("raw", OnFault::Raw), ("drop", OnFault::Drop), ("hold", OnFault::Hold)];
     let on_fault = table.get("on_fault").and_then(|node| fields.choice(node, &policies)).unwrap_or_default();
     let sinks = sinks_of(&table, sinks, fields);
@@ -284,12 +287,25 @@ fn globs(node: &Node, fields: &mut Fields) -> Vec<String> {
 }
 
 fn plugin(node: &Node, ceilings: &Ceilings, fields: &mut Fields) -> Option<PluginUse> {
-    let table = fields.table(node, &["use", "settings", "limits"])?;
+    let table = fields.table(node, &["use", "settings", "limits", "replaceable"])?;
     let reference = fields.require(&table, "use").and_then(|node| reference(node, fields));
     let settings = table.get("settings").and_then(|node| settings(node, fields));
     let limits = limits(table.get("limits"), ceilings, fields);
     let settings = settings.unwrap_or_else(|| "{}".into());
-    Some(PluginUse { reference: reference?, settings, limits, place: node.place() })
+    let replaceable = table.get("replaceable").map(|node| fields.boolean(Some(node), true));
+    Some(PluginUse { reference: reference?, settings, limits, replaceable, place: node.place() })
+}
+
+/// An upload takes the place of one plugin.
+fn check_replaceable(items: &[Node], plugins: &[PluginUse], fields: &mut Fields) {
+    let mut marked = plugins.iter().filter(|used| used.replaceable == Some(true));
+    let Some(first) = marked.next() else { return };
+    for second in marked {
+        let Some(node) = items.iter().find(|item| item.place() == second.place) else { continue };
+        let message =
+            format!("{} is replaceable already, and an upload takes the place of one plugin", first.place.path);
+        fields.problems.error(Problem::new(node.place_of("replaceable"), message));
+    }
 }
 
 fn reference(node: &Node, fields: &mut Fields) -> Option<PluginRef> {

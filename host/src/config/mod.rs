@@ -1,13 +1,14 @@
 //! The config file: from YAML to [`Config`], or to every error in it with its place.
 //!
 //! `raw` what was typed, with `scalar` · `interpolate` `${NAME}` from the environment · `resolved` what it means,
-//! with `logstore` for the largest part of it, `project`, and `limits` of plugins · `fields` typed reading · `template` names and paths ·
+//! with `logstore` for the largest part of it, `project`, `admin`, `secret`, and `limits` of plugins · `fields` typed reading · `template` names and paths ·
 //! `units` sizes and durations · `problem` errors and how they are shown · `hint` did you mean.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+mod admin;
 mod fields;
 mod hint;
 mod interpolate;
@@ -18,17 +19,20 @@ mod project;
 mod raw;
 mod resolved;
 mod scalar;
+mod secret;
 pub mod sinks;
 mod template;
 pub mod units;
 
+pub use admin::{Admin, ServerTls};
 pub use limits::Limits;
 pub use problem::{ConfigErrors, Place, Problem};
-pub use project::Project;
+pub use project::{Project, Uploads};
 pub use resolved::{
-    Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef,
-    PluginUse, Rotated, StartAt, WhenFull,
+    Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, NotReplaceable, OnFault,
+    Patterns, PluginRef, PluginUse, Rotated, StartAt, WhenFull,
 };
+pub use secret::{SHORTEST_TOKEN, Secret};
 pub use sinks::Sink;
 pub use template::{BadLogstoreName, BadTemplate, LogstoreName, PathTemplate, Template, UtcHour, is_name};
 
@@ -129,6 +133,7 @@ logstores:
         limits: { fuel_base: 1, fuel_per_byte: 20000, memory: 128MiB }
       - use: ./own/filter.wasm
         settings: { drop: [{ field: uri, equals: /healthz }] }
+        replaceable: true
       - use: sha256:0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef
     on_fault: hold
     sink: archive
@@ -177,6 +182,7 @@ confine: off
             reference,
             settings: settings.into(),
             limits,
+            replaceable: (index == 1).then_some(true),
             place: place(&format!("logstores[0].plugins[{index}]"), line, 9),
         };
         let digest = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
@@ -218,7 +224,7 @@ confine: off
                     1,
                     30,
                 ),
-                plugin(PluginRef::Digest(digest.into()), "{}", Limits { counters: 5, ..Limits::default() }, 2, 32),
+                plugin(PluginRef::Digest(digest.into()), "{}", Limits { counters: 5, ..Limits::default() }, 2, 33),
             ],
             on_fault: OnFault::Hold,
             sinks: vec!["archive".into()],
@@ -247,17 +253,19 @@ confine: off
             plugins: vec![],
             on_fault: OnFault::Raw,
             sinks: vec!["nowhere".into()],
-            place: place("logstores[1]", 35, 5),
+            place: place("logstores[1]", 36, 5),
         };
         let shop = Project {
             share: 2,
             cpu: Some(500),
             memory: Some(128 << 20),
             limits: Limits { fuel_per_byte: 20_000, counters: 5, memory: 128 << 20, ..Limits::MOST },
+            ..Project::default()
         };
         let archive = PathTemplate::parse("out/{project}/{logstore}.ndjson", Path::new("/etc/weir")).unwrap();
         let expected = Config {
             dead_letters: DeadLetters::default(),
+            admin: None,
             data_dir: "/var/lib/weir".into(),
             plugin_dirs: vec!["/usr/lib/weir/plugins".into(), "/etc/weir/plugins".into()],
             workers: 3,
@@ -271,7 +279,7 @@ confine: off
             ]),
         };
         assert_eq!(config, expected);
-        assert_eq!(warnings, [Problem::new(place("sinks.screen", 41, 3), "no logstore uses it")]);
+        assert_eq!(warnings, [Problem::new(place("sinks.screen", 42, 3), "no logstore uses it")]);
     }
 
     #[test]
@@ -493,6 +501,22 @@ weir.yaml:32:29: sinks.extra.path: unknown key
             let said = errors(&with(files, ""));
             assert!(said.contains(expected) && said.ends_with("1 error in weir.yaml"), "{said}");
         }
+    }
+
+    #[test]
+    fn an_upload_takes_the_place_of_one_plugin() {
+        let plugins = |plugins: &str| parsed(&with("", &format!("  plugins: [{plugins}]")));
+        let slot = |text: &str| plugins(text).unwrap().config.logstores[0].upload_slot();
+        assert_eq!(slot(""), Ok(0));
+        assert_eq!(slot("{use: a}"), Ok(0));
+        assert_eq!(slot("{use: a, replaceable: true}"), Ok(0));
+        assert_eq!(slot("{use: a, replaceable: false}"), Err(NotReplaceable::Forbidden));
+        assert_eq!(slot("{use: a}, {use: b, replaceable: false}"), Err(NotReplaceable::Ambiguous));
+        assert_eq!(slot("{use: a}, {use: b, replaceable: true}, {use: c, replaceable: false}"), Ok(1));
+        let said = errors(&with("", "  plugins: [{use: a, replaceable: true}, {use: b, replaceable: true}]"));
+        let expected = "weir.yaml:5:42: logstores[0].plugins[1].replaceable: logstores[0].plugins[0] is replaceable \
+                        already, and an upload takes the place of one plugin\n1 error in weir.yaml";
+        assert_eq!(said, expected);
     }
 
     #[test]

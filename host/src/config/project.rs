@@ -1,4 +1,4 @@
-//! What a project means: its part of the CPU, its memory, and what its plugins may be given.
+//! What a project means: its part of the CPU, its memory, what its plugins may be given, and what it may upload.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use super::fields::Fields;
 use super::limits::{Ceilings, Limits};
 use super::raw::Node;
 use super::resolved::check_name;
+use super::secret::{Secret, token};
 
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
@@ -13,6 +14,10 @@ const TIB: u64 = 1 << 40;
 const LEAST_MEMORY: u64 = 8 * MIB;
 /// Thousandths of a core.
 const MOST_CPU: u64 = 1_000_000;
+/// Of an uploaded plugin: a Python plugin has 18 MB.
+const DEFAULT_UPLOAD: u64 = 32 * MIB;
+const LEAST_UPLOAD: u64 = 1 << 10;
+const MOST_UPLOAD: u64 = 64 * MIB;
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +30,32 @@ pub struct Project {
     pub memory: Option<u64>,
     /// The most that a plugin of it can be given, not more than `memory`.
     pub limits: Limits,
+    /// Who has it may see and change the project over the admin server.
+    pub token: Option<Secret>,
+    /// What may be uploaded for its logstores.
+    pub uploads: Uploads,
+}
+
+/// What may be uploaded for the logstores of a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uploads {
+    /// Whether anything may.
+    pub allow: bool,
+    /// Bytes of a plugin; 1 KiB to 64 MiB.
+    pub max_size: u64,
+    /// Versions that are kept of a logstore's plugin, 1 to 1000.
+    pub max_versions: usize,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Uploads { allow: true, max_size: DEFAULT_UPLOAD, max_versions: 20 }
+    }
 }
 
 impl Default for Project {
     fn default() -> Self {
-        Project { share: 1, cpu: None, memory: None, limits: Limits::MOST }
+        Project { share: 1, cpu: None, memory: None, limits: Limits::MOST, token: None, uploads: Uploads::default() }
     }
 }
 
@@ -45,13 +71,25 @@ pub fn projects(node: Option<&Node>, fields: &mut Fields) -> BTreeMap<String, (P
 }
 
 fn project(node: &Node, fields: &mut Fields) -> Option<(Project, Ceilings)> {
-    let table = fields.table(node, &["share", "cpu", "memory", "limits"])?;
+    let table = fields.table(node, &["share", "cpu", "memory", "limits", "token", "token_file", "uploads"])?;
     let share = fields.integer(table.get("share"), 1, 1..=1000) as u32;
     let cpu = table.get("cpu").and_then(|node| fields.cpu(node, 1..=MOST_CPU)).map(|cpu| cpu as u32);
     let memory = table.get("memory").map(|node| (fields.size(Some(node), TIB, LEAST_MEMORY..=TIB), node.place()));
     let bytes = memory.as_ref().map(|(bytes, _)| *bytes);
     let ceilings = Ceilings::read(table.get("limits"), memory, fields);
-    Some((Project { share, cpu, memory: bytes, limits: ceilings.limits.clone() }, ceilings))
+    let token = token(&table, fields);
+    let uploads = table.get("uploads").and_then(|node| uploads(node, fields)).unwrap_or_default();
+    Some((Project { share, cpu, memory: bytes, limits: ceilings.limits.clone(), token, uploads }, ceilings))
+}
+
+fn uploads(node: &Node, fields: &mut Fields) -> Option<Uploads> {
+    let table = fields.table(node, &["allow", "max_size", "max_versions"])?;
+    let default = Uploads::default();
+    Some(Uploads {
+        allow: fields.boolean(table.get("allow"), default.allow),
+        max_size: fields.size(table.get("max_size"), default.max_size, LEAST_UPLOAD..=MOST_UPLOAD),
+        max_versions: fields.integer(table.get("max_versions"), default.max_versions as u64, 1..=1000) as usize,
+    })
 }
 
 #[cfg(test)]
@@ -84,6 +122,31 @@ sinks: {{ s: {{ type: blackhole }} }}
     }
 
     #[test]
+    fn uploads_and_tokens() {
+        let uploads = |text: &str| loaded(&format!("uploads: {text}")).uploads;
+        assert_eq!(uploads("{}"), Uploads { allow: true, max_size: 32 << 20, max_versions: 20 });
+        let least = Uploads { allow: false, max_size: 1 << 10, max_versions: 1 };
+        assert_eq!(uploads("{ allow: false, max_size: 1KiB, max_versions: 1 }"), least);
+        let most = Uploads { allow: true, max_size: 64 << 20, max_versions: 1000 };
+        assert_eq!(uploads("{ max_size: 64MiB, max_versions: 1000 }"), most);
+        let token = |text: &str| loaded(text).token;
+        assert_eq!(token("token: 0123456789abcdef"), Some(Secret::Value("0123456789abcdef".into())));
+        assert_eq!(token("token_file: /t"), Some(Secret::File("/t".into())));
+    }
+
+    #[test]
+    fn two_projects_do_not_have_the_same_token() {
+        let token = "token: 0123456789abcdef";
+        let text =
+            with(token).replace("projects: { p:", &format!("admin: {{ {token} }}\nprojects: {{ q: {{ {token} }}, p:"));
+        let said = parse(&text, "weir.yaml", &|_| None).unwrap_err().to_string();
+        let expected = "weir.yaml:2:13: projects.q.token: is the token of admin too: each needs one of its own
+weir.yaml:2:45: projects.p.token: is the token of admin too: each needs one of its own
+2 errors in weir.yaml";
+        assert_eq!(said, expected);
+    }
+
+    #[test]
     fn projects_that_are_wrong() {
         let cores = "cpu: must be cores from 1m to 1000, not";
         let hint = "\n  hint: write 500m for half a core, 2 or 1.5";
@@ -101,6 +164,9 @@ sinks: {{ s: {{ type: blackhole }} }}
             ("memory: 2TiB", format!("{memory} \"2TiB\"")),
             ("share: 0", "share: must be an integer from 1 to 1000, not 0".into()),
             ("limits: 5", "limits: must be a mapping, not 5".into()),
+            ("uploads: no", "uploads: must be a mapping, not \"no\"".into()),
+            ("uploads: true", "uploads: must be a mapping, not true".into()),
+            ("token: 0123456789 abcdef", "token: must be of visible ASCII characters, without spaces".into()),
             ("cpus: 1", "cpus: unknown key\n  hint: did you mean `cpu`?".into()),
         ] {
             let said = parse(&with(keys), "weir.yaml", &|_| None).unwrap_err().to_string();

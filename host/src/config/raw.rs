@@ -87,6 +87,11 @@ impl Node {
         matches!(&self.value, Value::Text(Text { typed: Some(_), .. }))
     }
 
+    /// Whether it is that word.
+    pub fn is_word(&self, word: &str) -> bool {
+        matches!(&self.value, Value::Text(text) if text.text == word)
+    }
+
     /// The node in a message: its text in quotes if it has one, or else what it is.
     pub fn shown(&self) -> String {
         match &self.value {

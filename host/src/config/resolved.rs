@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use super::admin::{Admin, admin};
 use super::fields::{Fields, Table};
-use super::limits::Limits;
+use super::limits::{Ceilings, Limits};
 use super::logstore::logstores;
 use super::problem::{Place, Problem};
 use super::project::{Project, projects};
 use super::raw::{Node, Value};
+use super::secret::Secret;
 use super::sinks::{Sink, sinks};
 use super::template::{LogstoreName, NAME_RULE, is_name};
 
@@ -36,6 +38,8 @@ pub struct Config {
     pub sinks: BTreeMap<String, Sink>,
     /// What becomes of events that a destination refuses.
     pub dead_letters: DeadLetters,
+    /// The admin server, if there is to be one.
+    pub admin: Option<Admin>,
 }
 
 /// What becomes of events that a destination refuses for good: they are kept on disk.
@@ -229,6 +233,8 @@ pub struct PluginUse {
     pub settings: String,
     /// What it may use.
     pub limits: Limits,
+    /// Whether an uploaded plugin takes its place; not said: if it is the only one of its chain.
+    pub replaceable: Option<bool>,
     /// Where the config says so.
     pub place: Place,
 }
@@ -244,16 +250,45 @@ pub enum PluginRef {
     Digest(String),
 }
 
+/// Why nothing can be uploaded for a logstore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReplaceable {
+    /// The only plugin is not to be replaced.
+    #[error("its plugin has `replaceable: false` in the agent's configuration")]
+    Forbidden,
+    /// There are several, and none is marked.
+    #[error("its chain has several plugins, and none is marked with `replaceable: true` in the agent's configuration")]
+    Ambiguous,
+}
+
+impl Logstore {
+    /// The place in the chain that an uploaded plugin takes: that of the plugin which it replaces, or 0 if there is none.
+    pub fn upload_slot(&self) -> Result<usize, NotReplaceable> {
+        match &self.plugins[..] {
+            [] => Ok(0),
+            [one] if one.replaceable == Some(false) => Err(NotReplaceable::Forbidden),
+            [_] => Ok(0),
+            several => {
+                let marked = several.iter().position(|used| used.replaceable == Some(true));
+                marked.ok_or(NotReplaceable::Ambiguous)
+            }
+        }
+    }
+}
+
 /// Makes a config of what was typed; worth nothing if errors were reported.
 pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
-    let keys = ["data_dir", "plugin_dirs", "workers", "confine", "projects", "logstores", "sinks", "dead_letters"];
+    let keys =
+        ["data_dir", "plugin_dirs", "workers", "confine", "admin", "projects", "logstores", "sinks", "dead_letters"];
     let table = fields.table(root, &keys)?;
     let data_dir = table.get("data_dir").and_then(|node| fields.path(node));
     let plugin_dirs = table.get("plugin_dirs").map(|node| plugin_dirs(node, fields));
     let cores = available_parallelism().map_or(1, usize::from);
     let workers = fields.integer(table.get("workers"), cores.min(DEFAULT_WORKERS_MAX) as u64, 1..=256);
     let confine = table.get("confine").and_then(|node| confine(node, fields));
+    let admin = table.get("admin").and_then(|node| admin(node, fields));
     let projects = projects(table.get("projects"), fields);
+    check_tokens(&table, &admin, &projects, fields);
     let sinks = sinks(table.get("sinks"), fields);
     let sink_names = sinks.as_ref().map(|sinks| sinks.keys().map(String::as_str).collect());
     let logstores = logstores(&table, sink_names.as_ref(), &projects, fields);
@@ -270,8 +305,33 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
         projects,
         logstores,
         dead_letters: table.get("dead_letters").map(|node| dead_letters(node, fields)).unwrap_or_default(),
+        admin,
         sinks: sinks?.into_iter().filter_map(|(name, sink)| Some((name, sink?))).collect(),
     })
+}
+
+/// Whose a token is must be clear.
+fn check_tokens(
+    root: &Table,
+    admin: &Option<Admin>,
+    projects: &BTreeMap<String, (Project, Ceilings)>,
+    fields: &mut Fields,
+) {
+    let mut taken: BTreeMap<&Secret, String> = BTreeMap::new();
+    if let Some(token) = admin.as_ref().and_then(|admin| admin.token.as_ref()) {
+        taken.insert(token, "admin".to_owned());
+    }
+    let Some(Node { value: Value::Map(entries), .. }) = root.get("projects") else { return };
+    for (name, node) in entries {
+        let Some(token) = projects.get(name).and_then(|(project, _)| project.token.as_ref()) else { continue };
+        match taken.get(token) {
+            Some(other) => {
+                let message = format!("is the token of {other} too: each needs one of its own");
+                fields.problems.error(Problem::new(node.place_of("token"), message));
+            }
+            None => _ = taken.insert(token, format!("projects.{name}")),
+        }
+    }
 }
 
 fn plugin_dirs(node: &Node, fields: &mut Fields) -> Vec<PathBuf> {

@@ -56,7 +56,7 @@ pub struct Needs {
     /// What has to be granted although nobody needs it, and why.
     pub(super) gaps: Vec<String>,
     /// Whether it reads files of any owner.
-    reads_all: bool,
+    pub(super) reads_all: bool,
 }
 
 impl Needs {
@@ -67,6 +67,11 @@ impl Needs {
         needs.add_data(&config.data_dir);
         needs.add_program();
         config.plugin_dirs.iter().for_each(|dir| needs.add_plugins(dir));
+        if let Some(admin) = &config.admin {
+            needs.listen.insert(admin.listen.port());
+            let tokens = config.projects.values().filter_map(|project| project.token.as_ref()?.file());
+            admin.files().into_iter().chain(tokens).for_each(|file| needs.add_with_directory(file));
+        }
         for logstore in logstores {
             needs.add_root(&logstore.files.root);
             for used in &logstore.plugins {
@@ -83,6 +88,36 @@ impl Needs {
             }
         }
         needs
+    }
+
+    /// A file that is read again when it changes: that of the configuration.
+    pub fn add_file(&mut self, file: &Path) {
+        self.add_with_directory(file);
+    }
+
+    /// What these needs have that a process confined to others has not, in words: `reading /var/log/app`.
+    pub fn lacking(&self, granted: &Needs) -> Vec<String> {
+        let Needs { read, run, write, rotate, own, .. } = granted;
+        let paths = [
+            ("reading", &self.read, vec![read, run, write, rotate, own]),
+            ("running", &self.run, vec![run]),
+            ("writing to", &self.write, vec![write, rotate, own]),
+            ("rotating files in", &self.rotate, vec![rotate, own]),
+            ("keeping its own files in", &self.own, vec![own]),
+        ];
+        let mut lacking = Vec::new();
+        for (doing, wanted, granted) in paths {
+            let is_granted = |path: &Path| granted.iter().any(|paths| paths.iter().any(|dir| path.starts_with(dir)));
+            let paths = wanted.iter().filter(|path| !is_granted(path));
+            lacking.extend(paths.map(|path| format!("{doing} {}", path.display())));
+        }
+        if !granted.connects_anywhere {
+            let ports = self.connect.difference(&granted.connect);
+            lacking.extend(ports.map(|port| format!("connecting to port {port}")));
+            lacking.extend(self.connects_anywhere.then(|| "connecting to any port".to_owned()));
+        }
+        lacking.extend(self.listen.difference(&granted.listen).map(|port| format!("listening on port {port}")));
+        lacking
     }
 
     /// The capabilities that it needs.

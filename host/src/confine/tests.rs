@@ -277,6 +277,85 @@ fn only_files_that_are_rotated_can_be_renamed_and_removed() {
 }
 
 #[test]
+fn the_admin_server_needs_its_port_and_its_files() {
+    let (site, mut config) = site();
+    let at = |name: &str| site.path().join(name);
+    for dir in ["tls", "tokens", "config"] {
+        fs::create_dir(at(dir)).unwrap();
+    }
+    for file in ["tls/cert.pem", "tls/key.pem", "tokens/a", "config/weir.yaml"] {
+        fs::write(at(file), file).unwrap();
+    }
+    let before = needs(&config);
+    let tls = config::ServerTls { cert: at("tls/cert.pem"), key: at("tls/key.pem"), client_ca: None };
+    config.admin = Some(config::Admin { listen: "127.0.0.1:9480".parse().unwrap(), token: None, tls: Some(tls) });
+    let project = config::Project { token: Some(config::Secret::File(at("tokens/a"))), ..config::Project::default() };
+    config.projects.insert("a".into(), project);
+    let mut found = needs(&config);
+    found.add_file(&at("config/weir.yaml"));
+    assert_eq!(found.listen, [9480].into());
+    let real = fs::canonicalize(site.path()).unwrap();
+    for dir in ["tls", "tokens", "config"] {
+        assert!(found.read.contains(&real.join(dir)), "{dir}");
+    }
+    // Who was confined without it cannot have it later.
+    let lacking: Vec<_> = ["config", "config/weir.yaml", "tls", "tls/cert.pem", "tls/key.pem", "tokens", "tokens/a"]
+        .map(|path| format!("reading {}", real.join(path).display()))
+        .into_iter()
+        .chain(["listening on port 9480".to_owned()])
+        .collect();
+    assert_eq!(found.lacking(&before), lacking);
+    assert_eq!(before.lacking(&found), [""; 0]);
+}
+
+#[test]
+fn what_a_process_cannot_have_any_more_is_said() {
+    let paths = |paths: &[&str]| paths.iter().map(std::path::PathBuf::from).collect();
+    let granted = Needs {
+        read: paths(&["/logs/a"]),
+        run: paths(&["/lib"]),
+        write: paths(&["/out"]),
+        rotate: paths(&["/rotated"]),
+        own: paths(&["/data"]),
+        connect: [80, 443].into(),
+        ..Needs::default()
+    };
+    assert_eq!(granted.lacking(&granted), [""; 0]);
+    let inner = Needs {
+        read: paths(&["/logs/a/b", "/lib/x", "/out/x", "/rotated", "/data/x"]),
+        write: paths(&["/out/y", "/rotated/y", "/data"]),
+        rotate: paths(&["/rotated/y", "/data"]),
+        ..Needs::default()
+    };
+    assert_eq!(inner.lacking(&granted), [""; 0]);
+    let more = Needs {
+        read: paths(&["/logs/ab", "/logs"]),
+        run: paths(&["/data/program"]),
+        write: paths(&["/logs/a"]),
+        rotate: paths(&["/out/x"]),
+        own: paths(&["/rotated"]),
+        connect: [80, 8080].into(),
+        connects_anywhere: true,
+        listen: [9480].into(),
+        ..Needs::default()
+    };
+    let lacking = [
+        "reading /logs",
+        "reading /logs/ab",
+        "running /data/program",
+        "writing to /logs/a",
+        "rotating files in /out/x",
+        "keeping its own files in /rotated",
+        "connecting to port 8080",
+        "connecting to any port",
+        "listening on port 9480",
+    ];
+    assert_eq!(more.lacking(&granted), lacking);
+    let anywhere = Needs { connects_anywhere: true, ..Needs::default() };
+    assert_eq!(Needs { connect: [1].into(), ..Needs::default() }.lacking(&anywhere), [""; 0]);
+}
+
+#[test]
 fn a_report_says_what_is_confined_and_what_not() {
     let report = |abi| {
         let mut report = Report { no_new_privileges: true, ..Report::default() };

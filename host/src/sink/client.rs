@@ -9,8 +9,8 @@ use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
 use reqwest::{RequestBuilder, Response, StatusCode};
 
 use super::delivery::{Again, Outcome, Scope};
-use super::secret::{self, Live, Stamp};
 use crate::config::sinks::{Auth, Network, Secret};
+use crate::secret::{self, Live, Stamp};
 
 /// Whether certificates have changed is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_secs(5);

@@ -8,7 +8,7 @@
 //! `records` encoded events, and bodies made of them · `compress` · `outlet` when a payload is closed · `ndjson` the
 //! encoder that most share · `protobuf` for those written by hand · `writer`, with `file` (and its `rotation`) and
 //! `stdout` · `delivery` retries, concurrency, splitting ·
-//! `dead_letters` · `client` HTTP and TLS, with `secret` · one file for each destination.
+//! `dead_letters` · `client` HTTP and TLS · one file for each destination.
 
 pub mod blackhole;
 mod buffer;
@@ -28,7 +28,6 @@ pub mod outlet;
 mod protobuf;
 pub mod records;
 mod rotation;
-mod secret;
 pub mod sls;
 pub mod stdout;
 mod writer;

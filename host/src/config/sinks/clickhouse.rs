@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::super::fields::Fields;
 use super::super::raw::{Node, Value};
+use super::super::secret::{Secret, secret};
 use super::super::template::Template;
-use super::network::{self, Batching, Compression, Network, Secret};
+use super::network::{self, Batching, Compression, Network};
 
 /// Tables of ClickHouse, by its HTTP interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +76,7 @@ pub(super) fn clickhouse(node: &Node, fields: &mut Fields) -> Option<ClickHouse>
         Some(node) => header(node, fields).map(Some),
         None => Some(None),
     };
-    let password = network::secret(&table, "password", fields);
+    let password = secret(&table, "password", fields);
     let async_insert = table.get("async_insert").and_then(|node| boolean(node, fields));
     let compression = network::compression(&table, &["none", "gzip", "zstd"], fields);
     let settings = settings(table.get("settings"), fields);

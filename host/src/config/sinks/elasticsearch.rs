@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::super::fields::Fields;
 use super::super::raw::Node;
+use super::super::secret::Secret;
 use super::super::template::{LogstoreName, Template};
 use super::http;
-use super::network::{self, Auth, Batching, Compression, Network, Secret};
+use super::network::{self, Auth, Batching, Compression, Network};
 
 /// Indices or data streams of Elasticsearch or OpenSearch.
 #[derive(Clone, Debug, PartialEq, Eq)]

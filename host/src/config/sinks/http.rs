@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::super::fields::Fields;
 use super::super::raw::Node;
+use super::super::secret::Secret;
 use super::super::template::Template;
 use super::network::{self, Auth, Batching, Compression, Network};
 
@@ -15,7 +16,7 @@ pub struct Http {
     /// `POST` or `PUT`.
     pub method: &'static str,
     /// Headers beside those that weir sets.
-    pub headers: Vec<(String, network::Secret)>,
+    pub headers: Vec<(String, Secret)>,
     /// Who sends.
     pub auth: Auth,
     /// What the body is.
@@ -68,7 +69,7 @@ const OWN: [&str; 6] =
     ["authorization", "content-encoding", "content-length", "content-type", "host", "transfer-encoding"];
 
 /// Names and values of headers. Values may be secrets.
-pub(super) fn headers(node: Option<&Node>, fields: &mut Fields) -> Vec<(String, network::Secret)> {
+pub(super) fn headers(node: Option<&Node>, fields: &mut Fields) -> Vec<(String, Secret)> {
     let mut headers = Vec::new();
     for (name, node) in node.and_then(|node| fields.entries(node)).unwrap_or_default() {
         let is_token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
@@ -81,7 +82,7 @@ pub(super) fn headers(node: Option<&Node>, fields: &mut Fields) -> Vec<(String, 
         if value.bytes().any(|b| b < 0x20 && b != b'\t' || b == 0x7f) {
             fields.error(node, "must not have control characters in it");
         }
-        headers.push((name.clone(), network::Secret::Value(value.to_owned())));
+        headers.push((name.clone(), Secret::Value(value.to_owned())));
     }
     headers
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::super::fields::Fields;
 use super::super::raw::Node;
+use super::super::secret::{Secret, required_secret};
 use super::super::template::Template;
-use super::network::{self, Batching, Network, Secret};
+use super::network::{self, Batching, Network};
 use super::otlp::{ChosenTags, chosen_tags, flag};
 
 /// Topics of a Kafka cluster.
@@ -207,6 +208,6 @@ fn sasl(node: &Node, fields: &mut Fields) -> Option<Sasl> {
     ];
     let mechanism = fields.require(&table, "mechanism").and_then(|node| fields.choice(node, &mechanisms));
     let user = fields.require(&table, "user").and_then(|node| fields.text(node)).map(str::to_owned);
-    let password = network::required_secret(&table, "password", fields);
+    let password = required_secret(&table, "password", fields);
     Some(Sasl { mechanism: mechanism?, user: user?, password: password? })
 }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::super::fields::{Fields, Table};
 use super::super::raw::{Node, Value};
+use super::super::secret::Secret;
 use super::super::template::Template;
-use super::network::{self, Auth, Batching, Network, Secret};
+use super::network::{self, Auth, Batching, Network};
 
 /// A server with Loki's push API.
 #[derive(Clone, Debug, PartialEq, Eq)]

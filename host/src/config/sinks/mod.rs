@@ -19,13 +19,14 @@ pub use file::{File, Rotate, Sync};
 pub use http::{Encoding, Http};
 pub use kafka::{Acks, Kafka, KafkaCompression, Mechanism, Sasl};
 pub use loki::{Line, Loki};
-pub use network::{Auth, Batching, Compression, Network, Secret, Tls};
+pub use network::{Auth, Batching, Compression, Network, Tls};
 pub use otlp::{ChosenTags, Otlp, Protocol};
 pub use sls::{Endpoint, Signature, Sls};
 
 use super::fields::{Fields, Table};
 use super::raw::Node;
 use super::resolved::check_name;
+pub use super::secret::Secret;
 use super::template::{BadTemplate, LogstoreName, PathTemplate, Template};
 
 /// A destination.
@@ -122,13 +123,7 @@ impl Sink {
             Sink::Loki(loki) => loki.auth.secrets(),
             Sink::Sls(sls) => sls.secrets(),
         };
-        secrets
-            .into_iter()
-            .filter_map(|secret| match secret {
-                Secret::File(path) => Some(path),
-                Secret::Value(_) => None,
-            })
-            .collect()
+        secrets.into_iter().filter_map(Secret::file).collect()
     }
 }
 

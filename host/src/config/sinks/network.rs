@@ -1,11 +1,11 @@
 //! What all sinks on the network share: batches, retries, TLS, secrets.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::fields::{Fields, Table};
 use super::super::raw::Node;
+use super::super::secret::{Secret, required_secret, secret};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -65,24 +65,6 @@ pub struct Tls {
     pub ca: Option<PathBuf>,
     /// This side's certificate and its key, each a file.
     pub identity: Option<(PathBuf, PathBuf)>,
-}
-
-/// Something that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    /// The secret.
-    Value(String),
-    /// A file with the secret in it, without the line end. It is read again when it changes.
-    File(PathBuf),
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Secret::Value(_) => f.write_str("***"),
-            Secret::File(path) => write!(f, "the contents of {}", path.display()),
-        }
-    }
 }
 
 /// Who sends.
@@ -152,28 +134,6 @@ fn tls(node: &Node, fields: &mut Fields) -> Option<Tls> {
         }
     };
     Some(Tls { ca, identity })
-}
-
-/// A secret under `key`, or in the file that `key_file` names; None if there is neither.
-pub(super) fn secret(table: &Table, key: &str, fields: &mut Fields) -> Option<Secret> {
-    let file_key = format!("{key}_file");
-    match (table.get(key), table.get(&file_key)) {
-        (None, None) => None,
-        (Some(node), None) => fields.text(node).map(|text| Secret::Value(text.to_owned())),
-        (None, Some(node)) => fields.path(node).map(Secret::File),
-        (Some(_), Some(node)) => {
-            fields.error(node, format!("give either `{key}` or `{file_key}`"));
-            None
-        }
-    }
-}
-
-/// A secret that must be there.
-pub(super) fn required_secret(table: &Table, key: &str, fields: &mut Fields) -> Option<Secret> {
-    if table.get(&format!("{key}_file")).is_none() {
-        fields.require(table, key)?;
-    }
-    secret(table, key, fields)
 }
 
 /// `auth: { user, password }` or `{ token }`, each secret also by `…_file`.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::super::fields::{Fields, Table};
 use super::super::raw::{Node, Value};
+use super::super::secret::Secret;
 use super::super::template::Template;
 use super::http::headers;
-use super::network::{self, Auth, Batching, Compression, Network, Secret};
+use super::network::{self, Auth, Batching, Compression, Network};
 
 /// A collector that takes the logs of OpenTelemetry.
 #[derive(Clone, Debug, PartialEq, Eq)]

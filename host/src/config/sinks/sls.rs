@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::super::fields::{Fields, Table};
 use super::super::raw::Node;
+use super::super::secret::{Secret, required_secret, secret};
 use super::super::template::{LogstoreName, Template};
-use super::network::{self, Batching, Compression, Network, Secret};
+use super::network::{self, Batching, Compression, Network};
 
 /// The Log Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,9 +105,9 @@ pub(super) fn sls(node: &Node, fields: &mut Fields) -> Option<Sls> {
     let endpoint = fields.require(&table, "endpoint").and_then(|node| endpoint(node, fields));
     let project = name(&table, "sls_project", "{project}", fields);
     let logstore = name(&table, "logstore", "{logstore}", fields);
-    let key_id = network::required_secret(&table, "access_key_id", fields);
-    let key_secret = network::required_secret(&table, "access_key_secret", fields);
-    let token = network::secret(&table, "sts_token", fields);
+    let key_id = required_secret(&table, "access_key_id", fields);
+    let key_secret = required_secret(&table, "access_key_secret", fields);
+    let token = secret(&table, "sts_token", fields);
     let signature = endpoint.as_ref().and_then(|endpoint| signature(&table, endpoint, fields));
     let compression = network::compression(&table, &["lz4", "zstd", "none"], fields);
     let topic = table.get("topic").and_then(|node| super::template(node, fields));

@@ -24,9 +24,9 @@ pub use encode::Encoder;
 use super::client::Rendered;
 use super::delivery::{Again, Outcome, Scope, Transport};
 use super::records::{Encode, Layout};
-use super::secret::{self, Live, Stamp};
 use crate::config::LogstoreName;
 use crate::config::sinks::{Acks, Kafka, KafkaCompression, Mechanism};
+use crate::secret::{self, Live, Stamp};
 use encode::Record;
 
 /// How often whoever waits for records looks whether the password or the certificates have changed.

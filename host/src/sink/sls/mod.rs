@@ -21,9 +21,9 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::client::{self, Client, Rendered};
 use super::delivery::{Outcome, Transport};
 use super::records::{Encode, Layout};
-use super::secret::Live;
 use crate::config::LogstoreName;
 use crate::config::sinks::{Auth, Compression, Signature, Sls};
+use crate::secret::Live;
 use log_group::LogGroups;
 use signature::{Request, hex};
 
