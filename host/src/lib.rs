@@ -12,14 +12,16 @@
 //!   know [`event`], never each other.
 //! - [`lane`] joins the three for one logstore; [`schedule`] says whose turn it is.
 //! - [`checkpoint`] keeps settled offsets, [`metrics`] names what is counted, [`config`] says what is wanted;
-//!   [`registry`] finds plugins.
+//!   [`registry`] finds plugins, and keeps those that were uploaded.
 //! - [`secret`] reads secrets, again when their files change.
 //! - [`confine`] takes from the process what its configuration does not need.
 //! - [`budget`] counts a project's memory, [`books`] has all accounts together,
 //!   [`heap`] gives memory back to the system, [`pace`] says how often little is read.
 //! - [`agent`] puts a configuration to work, [`sinks`] those of its sinks that are used; [`cli`] has one file a command.
+//! - [`admin`] shows and changes a running agent over HTTP.
 //! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
 
+pub mod admin;
 pub mod agent;
 pub mod books;
 pub mod budget;

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use sha2::{Digest, Sha256};
-
+use super::hex_digest;
 use crate::config::PluginRef;
+use anyhow::{Result, bail};
 
 /// The file of a plugin: a name is looked for as `NAME.wasm` in the directories, in their order; a digest among
 /// all their files.
@@ -41,8 +40,7 @@ fn plugins_in(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn has_digest(path: &Path, wanted: &str) -> bool {
-    let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect::<String>();
-    std::fs::read(path).is_ok_and(|bytes| hex(&bytes) == wanted)
+    std::fs::read(path).is_ok_and(|bytes| hex_digest(&bytes) == wanted)
 }
 
 #[cfg(test)]
@@ -63,8 +61,7 @@ mod tests {
         assert_eq!(find(&PluginRef::Name("a".into()), &dirs).unwrap(), shadow);
         assert_eq!(find(&PluginRef::Name("b".into()), &dirs).unwrap(), only);
         assert_eq!(find(&PluginRef::Path(shadowed.clone()), &dirs).unwrap(), shadowed);
-        let digest =
-            format!("sha256:{}", Sha256::digest(b"b.wasm").iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let digest = format!("sha256:{}", hex_digest(b"b.wasm"));
         assert_eq!(find(&PluginRef::Digest(digest), &dirs).unwrap(), only);
         let error = find(&PluginRef::Name("c".into()), &dirs[..1]).unwrap_err().to_string();
         assert_eq!(error, format!("there is no c.wasm in {}", first.path().display()));

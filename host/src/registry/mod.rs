@@ -1,0 +1,8 @@
+//! Plugins: where their names lead, and the versions that were uploaded.
+
+mod disk;
+mod find;
+mod versions;
+
+pub use find::find;
+pub use versions::{By, Canary, Choice, New, Refused, Registry, SETTINGS, Version, hex_digest};
