@@ -9,11 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 type Wake = Box<dyn Fn() + Send + Sync>;
 
+/// Bytes; the most that there can be stands for no limit.
+struct Limit(AtomicUsize);
+
+impl Default for Limit {
+    fn default() -> Self {
+        Limit(AtomicUsize::new(usize::MAX))
+    }
+}
+
 /// The memory of one project, in bytes.
 #[derive(Default)]
 pub struct Budget {
-    /// None: as much as there is.
-    limit: Option<usize>,
+    limit: Limit,
     used: AtomicUsize,
     /// Bytes of these that come back when a sink has taken them.
     on_their_way: AtomicUsize,
@@ -27,12 +35,20 @@ pub struct Budget {
 impl Budget {
     /// So many bytes, or as many as there are.
     pub fn new(limit: Option<usize>) -> Arc<Self> {
-        Arc::new(Budget { limit, ..Budget::default() })
+        let budget = Arc::<Budget>::default();
+        budget.set_limit(limit);
+        budget
     }
 
-    /// Bytes that the project may use.
+    /// Bytes that the project may use; none: as many as there are.
     pub fn limit(&self) -> Option<usize> {
-        self.limit
+        Some(self.limit.0.load(Ordering::Relaxed)).filter(|limit| *limit < usize::MAX)
+    }
+
+    /// Bytes that it may use from now on.
+    pub fn set_limit(&self, limit: Option<usize>) {
+        self.limit.0.store(limit.unwrap_or(usize::MAX), Ordering::Relaxed);
+        self.wake_all();
     }
 
     /// Bytes that it uses.
@@ -42,7 +58,7 @@ impl Budget {
 
     /// Whether it uses all that it may.
     pub fn is_full(&self) -> bool {
-        self.limit.is_some_and(|limit| self.used() >= limit)
+        self.limit().is_some_and(|limit| self.used() >= limit)
     }
 
     /// Whether some of it comes back by itself, however long a sink takes for that.
@@ -57,7 +73,7 @@ impl Budget {
 
     /// Takes memory if there is as much.
     pub fn try_take(&self, bytes: usize) -> bool {
-        let Some(limit) = self.limit else {
+        let Some(limit) = self.limit() else {
             self.take(bytes);
             return true;
         };

@@ -4,7 +4,10 @@
 //! events delivered and its file's offset settled, in the order in which it was shipped.
 
 mod accounts;
+mod change;
+pub mod glance;
 mod memory;
+pub mod orders;
 mod passage;
 mod settle;
 
@@ -13,7 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
+use accounts::Gone;
+use change::{Change, Trial};
+use glance::Growth;
 use memory::Overdraft;
+use orders::Orders;
 use passage::Job;
 use settle::{NOTE_EVERY, Parcel, Settled, Shipping};
 
@@ -30,7 +37,7 @@ use crate::sink::{Lost, Outlet, Returned, Returns};
 use crate::source::identity::{FileId, Stamp};
 use crate::source::place::Place;
 use crate::source::reader::{Chunk, Name};
-use crate::source::{Ended, Read, Source};
+use crate::source::{Counts, Ended, Read, Source};
 
 /// A lane that has had nothing to do for so long lets go of instances, and all that it has only to be faster.
 const IDLE: Duration = Duration::from_secs(10);
@@ -65,6 +72,11 @@ impl Mode {
         self.0.store(Self::DRAIN, Ordering::Relaxed);
     }
 
+    /// Whether nothing is said about an end.
+    pub fn is_following(&self) -> bool {
+        self.is(0)
+    }
+
     fn is(&self, mode: u8) -> bool {
         self.0.load(Ordering::Relaxed) == mode
     }
@@ -91,6 +103,18 @@ pub struct Lane {
     checkpoint: Arc<Checkpoint>,
     accounts: Arc<Accounts>,
     mode: Mode,
+    orders: Arc<Orders>,
+    /// Changes of its chain that are to be made.
+    changes: VecDeque<Change>,
+    /// Another chain, for a part of the files.
+    trial: Option<Trial>,
+    is_retiring: bool,
+    is_abandoned: bool,
+    /// Events that a lane before it had read and not settled, and that it has not read again yet.
+    owed: u64,
+    /// What the accounts had before it.
+    former: Counts,
+    gone: Gone,
     clock: Clock,
     tap: Option<Tap>,
     /// The life of each file, by the source's key.
@@ -161,8 +185,12 @@ pub struct Parts {
     pub budget: Arc<Budget>,
     /// How often its project reads little; as often as it likes, if there is none.
     pub pace: Option<Arc<Pace>>,
-    /// What it is asked to do.
+    /// What it is asked to do, with all others.
     pub mode: Mode,
+    /// What it alone is asked to do.
+    pub orders: Arc<Orders>,
+    /// Events of its accounts that were read and not settled by the lane whose place it takes.
+    pub owed: u64,
     /// What time it is.
     pub clock: Clock,
     /// Who looks on.
@@ -186,6 +214,11 @@ struct FileState {
     name: Option<Arc<Name>>,
     /// When plugins began to hold what they hold.
     held_since: Option<Instant>,
+    /// Whether it goes through the chain that is tried.
+    is_on_trial: bool,
+    growth: Growth,
+    /// When what was read last was written, as far as is known.
+    written: Option<Instant>,
 }
 
 impl Lane {
@@ -203,9 +236,12 @@ impl Lane {
             budget,
             pace,
             mode,
+            orders,
+            owed,
             clock,
             tap,
         } = parts;
+        let (former, gone) = accounts::former(&accounts);
         let told_suspensions = vec![(0, false); chain.stages().len()];
         let outlet = |(number, parts)| Outlet::new(parts, returns.clone(), number);
         Lane {
@@ -217,6 +253,14 @@ impl Lane {
             checkpoint,
             accounts,
             mode,
+            orders,
+            changes: VecDeque::new(),
+            trial: None,
+            is_retiring: false,
+            is_abandoned: false,
+            owed,
+            former,
+            gone,
             plugins,
             share: Share::new(&budget),
             budget,
@@ -254,11 +298,18 @@ impl Lane {
     }
 
     fn take_turn(&mut self, scratch: &mut Scratch) -> Turn {
+        self.obey();
         self.settle(&mut scratch.returned);
         let now = self.clock.now();
         self.ship_on(now);
-        if self.mode.is(Mode::DRAIN) {
+        if self.is_abandoned {
+            return self.end();
+        }
+        if self.is_retiring || self.mode.is(Mode::DRAIN) {
             return self.finish_or_rest();
+        }
+        if let Some(turn) = self.change(&mut scratch.chunk) {
+            return turn;
         }
         if let Some(mut job) = self.job.take_if(|_| self.shipping.is_empty()) {
             // What vanishes meanwhile is held.
@@ -318,6 +369,7 @@ impl Lane {
             }
             Read::NothingBefore(_) if until_idle => self.finish_or_rest(),
             Read::NothingBefore(when) => {
+                self.write_off_owed();
                 if self.undecided == 0 {
                     return self.rest(Some(when));
                 }
@@ -377,9 +429,35 @@ impl Lane {
         if !self.parcels.is_empty() {
             return if self.returns.wait(true) { Turn::More } else { Turn::Rest };
         }
+        self.end()
+    }
+
+    fn end(&mut self) -> Turn {
         self.note();
+        if self.is_retiring || self.is_abandoned {
+            self.source.end();
+        }
         self.publish();
         Turn::Done
+    }
+
+    /// All is read that there is: what a lane before had read of files that are not there any more does not come again.
+    fn write_off_owed(&mut self) {
+        let owed = std::mem::take(&mut self.owed);
+        if owed > 0 {
+            tracing::warn!(
+                logstore = self.name,
+                events = owed,
+                "were read before the configuration changed, and cannot be read again"
+            );
+            metrics::add(&self.accounts.discarded, owed);
+            metrics::add(&self.accounts.abandoned, owed);
+            self.count_in_flight();
+        }
+    }
+
+    fn chains(&mut self) -> impl Iterator<Item = &mut Chain> {
+        [&mut self.chain].into_iter().chain(self.trial.as_mut().map(|trial| &mut trial.new.chain))
     }
 }
 

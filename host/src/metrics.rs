@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 macro_rules! counters {
-    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident => $metric:literal,)* }) => {
+    (
+        $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident => $metric:literal,)* }
+        $(and { $($(#[$more_doc:meta])* $more:ident: $type:ty,)* })?
+    ) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
-        pub struct $name { $($(#[$field_doc])* pub $field: AtomicU64,)* }
+        pub struct $name {
+            $($(#[$field_doc])* pub $field: AtomicU64,)*
+            $($($(#[$more_doc])* pub $more: $type,)*)?
+        }
 
         impl $name {
             /// Values by their short names.
@@ -46,6 +53,8 @@ counters! {
         dead_lettered => "weir_events_dead_lettered_total",
         /// Events of the discarded that a destination refused, when dead letters were full.
         undeliverable => "weir_events_undeliverable_total",
+        /// Events of the discarded that had been read when the configuration changed, of files that were gone by then.
+        abandoned => "weir_events_abandoned_total",
         /// Events that passed by a plugin that was suspended, by all plugins together.
         suspended => "weir_events_suspended_total",
         /// Events that are on their way to the destination, or held by a plugin. Counted by itself, not as the rest.
@@ -84,6 +93,13 @@ counters! {
         short => "weir_memory_shortages_total",
         /// CPU time of all the logstore's turns, in nanoseconds.
         cpu => "weir_cpu_nanoseconds_total",
+        /// Bytes of files that were read lately that are not settled.
+        lag_bytes => "weir_lag_bytes",
+        /// How long the oldest of them have been there, as far as was seen, in nanoseconds.
+        lag => "weir_lag_nanoseconds",
+    } and {
+        /// Time from when an event was written, as far as is known, to when it was settled.
+        latency: Histogram,
     }
 }
 
@@ -94,6 +110,8 @@ counters! {
         calls => "weir_plugin_calls_total",
         /// Events that it was given.
         events => "weir_plugin_events_total",
+        /// Events on which it failed: it could not process them, as it says, or faulted on them.
+        failed => "weir_plugin_events_failed_total",
         /// Bytes that it was given.
         bytes => "weir_plugin_input_bytes_total",
         /// Fuel that it used.
@@ -139,6 +157,37 @@ counters! {
     }
 }
 
+/// How often something took how long.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    counts: [AtomicU64; Histogram::BOUNDS.len() + 1],
+    /// Nanoseconds, together.
+    sum: AtomicU64,
+}
+
+impl Histogram {
+    /// Upper bounds of the buckets, in milliseconds; the last bucket has none.
+    pub const BOUNDS: [u64; 15] =
+        [5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 3_600_000];
+
+    /// So many things took so long.
+    pub fn observe(&self, time: Duration, count: u64) {
+        let bucket = Self::BOUNDS.partition_point(|bound| Duration::from_millis(*bound) < time);
+        add(&self.counts[bucket], count);
+        add(&self.sum, (time.as_nanos() as u64).saturating_mul(count));
+    }
+
+    /// How many fell into each bucket, and not into one before.
+    pub fn counts(&self) -> [u64; Histogram::BOUNDS.len() + 1] {
+        std::array::from_fn(|bucket| self.counts[bucket].load(Ordering::Relaxed))
+    }
+
+    /// How long all took together.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.sum.load(Ordering::Relaxed))
+    }
+}
+
 /// Adds to a counter.
 pub fn add(counter: &AtomicU64, amount: u64) {
     counter.fetch_add(amount, Ordering::Relaxed);
@@ -151,7 +200,21 @@ pub fn set(counter: &AtomicU64, value: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::{Accounts, PluginAccounts, SinkAccounts};
+    use std::time::Duration;
+
+    use super::{Accounts, Histogram, PluginAccounts, SinkAccounts};
+
+    #[test]
+    fn times_fall_into_buckets() {
+        let histogram = Histogram::default();
+        histogram.observe(Duration::from_millis(5), 2);
+        histogram.observe(Duration::from_micros(5_001), 1);
+        histogram.observe(Duration::from_secs(4000), 3);
+        let mut expected = [0; 16];
+        (expected[0], expected[1], expected[15]) = (2, 1, 3);
+        assert_eq!(histogram.counts(), expected);
+        assert_eq!(histogram.sum(), Duration::from_micros(12_000_015_001));
+    }
 
     #[test]
     fn every_metric_is_documented() {

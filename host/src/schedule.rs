@@ -57,6 +57,8 @@ pub enum Turn {
 pub struct Schedule<S> {
     state: Mutex<State<S>>,
     changed: Condvar,
+    /// Told when a lane is gone.
+    ended: Condvar,
     /// CPU time that the calling thread has used.
     cpu: fn() -> Duration,
 }
@@ -69,6 +71,8 @@ struct State<S> {
     timers: BTreeSet<(Instant, usize)>,
     /// Lanes that are not done.
     open: usize,
+    /// Whether more lanes may come, so that workers stay although there is none.
+    stays_open: bool,
     /// Workers that wait for something to do: telling one costs a system call, whether it waits or not.
     waiting: usize,
     /// Lanes that ended by a panic.
@@ -81,6 +85,8 @@ struct State<S> {
 struct Slot<S> {
     /// Not here while a worker has it, and after it is done.
     lane: Option<Box<dyn TakeTurn<S>>>,
+    /// Whether there is one, here or with a worker.
+    is_taken: bool,
     /// It was woken, and has had no turn since.
     is_woken: bool,
     /// When it wants to be woken.
@@ -100,12 +106,13 @@ impl<S: Default> Schedule<S> {
             turns: turns::Turns::default(),
             timers: BTreeSet::new(),
             open: 0,
+            stays_open: false,
             waiting: 0,
             broken: 0,
             closed: false,
             begun: Instant::now(),
         };
-        Arc::new(Schedule { state: Mutex::new(state), changed: Condvar::new(), cpu })
+        Arc::new(Schedule { state: Mutex::new(state), changed: Condvar::new(), ended: Condvar::new(), cpu })
     }
 
     /// One more project. Its lanes get CPU time by its share, 1 at least, relative to other projects that want more
@@ -117,17 +124,23 @@ impl<S: Default> Schedule<S> {
     /// Makes room for a lane of a project, which can be woken from now on by that number.
     pub fn reserve(&self, project: ProjectNumber) -> usize {
         let mut state = self.lock();
-        state.slots.push(Slot { lane: None, is_woken: false, timer: None });
+        state.slots.push(Slot { lane: None, is_taken: false, is_woken: false, timer: None });
         state.turns.lane(project)
     }
 
-    /// Gives a lane its first turn.
+    /// What a project gets from now on, as in [`Schedule::project`].
+    pub fn set_project(&self, project: ProjectNumber, share: u32, ceiling: Option<u32>) {
+        self.lock().turns.set_project(project, share, ceiling, Instant::now());
+        self.changed.notify_all();
+    }
+
+    /// Gives a lane its first turn. There must be no other of that number.
     pub fn add(&self, number: usize, lane: Box<dyn TakeTurn<S>>) {
         let mut state = self.lock();
         let slot = &mut state.slots[number];
-        debug_assert!(slot.lane.is_none());
+        debug_assert!(!slot.is_taken);
         // It may have been woken before it was here.
-        (slot.lane, slot.is_woken) = (Some(lane), true);
+        (slot.lane, slot.is_woken, slot.is_taken) = (Some(lane), true, true);
         state.turns.want(number, Instant::now());
         state.open += 1;
         self.tell_one(state);
@@ -139,6 +152,25 @@ impl<S: Default> Schedule<S> {
         if state.wake(number, Instant::now()) {
             self.tell_one(state);
         }
+    }
+
+    /// Waits until the lane of that number is done, and its number free for another; whether it was so in time.
+    pub fn wait_gone(&self, number: usize, deadline: Instant) -> bool {
+        let mut state = self.lock();
+        while state.slots[number].is_taken {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.ended.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+
+    /// Says whether lanes may be added yet, so that workers stay when there are none.
+    pub fn stay_open(&self, stays: bool) {
+        self.lock().stays_open = stays;
+        self.changed.notify_all();
     }
 
     /// How many lanes ended by a panic: a mistake in weir, which must not be taken for a good end.
@@ -173,7 +205,7 @@ impl<S: Default> Schedule<S> {
     pub fn work(&self, scratch: &mut S) {
         let mut state = self.lock();
         let mut used = None;
-        while !state.closed && state.open > 0 {
+        while !state.closed && (state.open > 0 || state.stays_open) {
             let Some((number, mut lane)) = state.take(Instant::now()) else {
                 state = self.wait(state);
                 used = None;
@@ -198,7 +230,11 @@ impl<S: Default> Schedule<S> {
             let lane = (!matches!(turn, Err(_) | Ok(Turn::Done))).then_some(lane);
             state = self.lock();
             state.broken += usize::from(turn.is_err());
+            let is_gone = lane.is_none();
             state.put_back(number, lane, turn.unwrap_or(Turn::Done), cost);
+            if is_gone {
+                self.ended.notify_all();
+            }
         }
         self.changed.notify_all();
     }
@@ -288,6 +324,7 @@ impl<S> State<S> {
             self.timers.insert((when, number));
         }
         self.open -= usize::from(lane.is_none());
+        slot.is_taken = lane.is_some();
         slot.lane = lane;
         let cost = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);
         self.turns.end(number, cost, slot.is_woken, Instant::now());

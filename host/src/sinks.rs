@@ -1,7 +1,7 @@
 //! The sinks of a configuration, put to work: which sender each has, and how its lanes write.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -30,31 +30,75 @@ const IN_FLIGHT: usize = 8;
 
 /// The sinks of an agent, by name.
 pub struct Sinks {
-    sinks: BTreeMap<String, (Sink, Arc<dyn Sender>)>,
+    sinks: Mutex<BTreeMap<String, Started>>,
+    accounts: Mutex<BTreeMap<String, Arc<SinkAccounts>>>,
+    common: Mutex<Option<Common>>,
+}
+
+#[derive(Clone)]
+struct Started {
+    sink: Sink,
+    sender: Arc<dyn Sender>,
+}
+
+/// Sinks of another configuration, started but for those that stay as they are.
+pub struct Next {
+    sinks: BTreeMap<String, Started>,
     accounts: BTreeMap<String, Arc<SinkAccounts>>,
 }
 
 impl Sinks {
     /// Starts those sinks of the configuration that are used.
     pub fn start(config: &Config, is_used: impl Fn(&str) -> bool) -> Result<Sinks> {
-        let mut starter = Starter { config, common: None, accounts: BTreeMap::new() };
+        let sinks = Sinks { sinks: Mutex::default(), accounts: Mutex::default(), common: Mutex::default() };
+        let next = sinks.prepare(config, is_used)?;
+        sinks.go_on_with(next);
+        Ok(sinks)
+    }
+
+    /// Starts those that are used and are not there yet, or are another by now.
+    pub fn prepare(&self, config: &Config, is_used: impl Fn(&str) -> bool) -> Result<Next> {
+        let mut common = lock(&self.common);
+        let mut starter = Starter { config, common: &mut common, accounts: lock(&self.accounts).clone() };
         let mut sinks = BTreeMap::new();
         for (name, sink) in config.sinks.iter().filter(|(name, _)| is_used(name)) {
-            sinks.insert(name.clone(), (sink.clone(), starter.start(name, sink)?));
+            let known = lock(&self.sinks).get(name).filter(|started| started.sink == *sink).cloned();
+            let started = match known {
+                Some(started) => started,
+                None => Started { sink: sink.clone(), sender: starter.start(name, sink)? },
+            };
+            sinks.insert(name.clone(), started);
         }
-        Ok(Sinks { sinks, accounts: starter.accounts })
+        starter.accounts.retain(|name, _| sinks.contains_key(name));
+        Ok(Next { sinks, accounts: starter.accounts })
+    }
+
+    /// Whether a sink is not what it is in that configuration.
+    pub fn differs(&self, name: &str, config: &Config) -> bool {
+        lock(&self.sinks).get(name).map(|started| &started.sink) != config.sinks.get(name)
+    }
+
+    /// Uses these from now on. Gives those that nobody uses any more, once their lanes have ended.
+    pub fn go_on_with(&self, next: Next) -> Vec<Arc<dyn Sender>> {
+        let before = std::mem::replace(&mut *lock(&self.sinks), next.sinks);
+        *lock(&self.accounts) = next.accounts;
+        let now = lock(&self.sinks);
+        let is_gone =
+            |name: &str, old: &Started| now.get(name).is_none_or(|started| !Arc::ptr_eq(&started.sender, &old.sender));
+        before.into_iter().filter(|(name, old)| is_gone(name, old)).map(|(_, old)| old.sender).collect()
     }
 
     /// What each sink on the network counts.
-    pub fn accounts(&self) -> &BTreeMap<String, Arc<SinkAccounts>> {
-        &self.accounts
+    pub fn accounts(&self) -> BTreeMap<String, Arc<SinkAccounts>> {
+        lock(&self.accounts).clone()
     }
 
     /// A logstore's ways to its sinks.
     pub fn outlets(&self, logstore: &Logstore) -> Vec<OutletParts> {
         let target = Arc::new(logstore.name.clone());
+        let sinks = lock(&self.sinks);
         let outlet = |name: &String| {
-            let (sink, sender) = &self.sinks[name];
+            let Started { sink, sender } = &sinks[name];
             OutletParts {
                 encoder: encoder(sink, logstore),
                 compression: compression(sink),
@@ -68,15 +112,20 @@ impl Sinks {
 
     /// Whether it is so for one of them.
     pub fn any(&self, is_so: impl Fn(&dyn Sender) -> bool) -> bool {
-        self.sinks.values().any(|(_, sender)| is_so(&**sender))
+        lock(&self.sinks).values().any(|started| is_so(&*started.sender))
     }
 
     /// Ends all, each with what is left of the time.
     pub fn close(&self, deadline: Instant) {
-        for (_, sender) in self.sinks.values() {
-            sender.close(deadline.saturating_duration_since(Instant::now()));
+        let sinks = lock(&self.sinks).clone();
+        for started in sinks.values() {
+            started.sender.close(deadline.saturating_duration_since(Instant::now()));
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What sinks on the network share.
@@ -88,7 +137,7 @@ struct Common {
 
 struct Starter<'c> {
     config: &'c Config,
-    common: Option<Common>,
+    common: &'c mut Option<Common>,
     accounts: BTreeMap<String, Arc<SinkAccounts>>,
 }
 
@@ -112,7 +161,7 @@ impl Starter<'_> {
         network: &config::sinks::Network,
         transport: impl Transport,
     ) -> Result<Arc<dyn Sender>> {
-        let Common { runtime, dead_letters } = match &self.common {
+        let Common { runtime, dead_letters } = match &*self.common {
             Some(common) => common.clone(),
             None => {
                 let runtime = Runtime::start().context("starting the threads of the network")?;

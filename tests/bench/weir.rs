@@ -41,7 +41,7 @@ pub fn trusting_agent() -> anyhow::Result<()> {
     while !agent.is_done() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    let books = agent.books.clone();
+    let books = agent.books();
     agent.stop(GRACE)?;
     Ok(fs::write(summary, serde_json::to_vec(&books.summary())?)?)
 }

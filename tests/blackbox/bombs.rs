@@ -141,8 +141,8 @@ fn explode(bomb: &[u8], limits: CompileLimits) -> String {
         assert!(begun.elapsed() < Duration::from_secs(60), "the good logstore does not end");
         thread::sleep(POLL);
     }
-    let counts = agent.books.summary().logstores["good/nginx"].counts.clone();
-    let problems = agent.problems.clone();
+    let counts = agent.books().summary().logstores["good/nginx"].counts.clone();
+    let problems = agent.problems();
     agent.stop(GRACE).unwrap();
     assert_eq!(["read", "delivered", "kept_raw"].map(|count| counts[count]), [GOOD, GOOD, 0]);
     assert_eq!(site.events("good/nginx").len() as u64, GOOD);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::agent::{Plugins, sandbox_for_tools};
+use crate::agent::plugins::{Plugins, sandbox_for_tools};
 use crate::budget::Budget;
 use crate::config::{self, ConfigErrors};
 

@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
         thread::sleep(Duration::from_millis(5));
     }
     let wall = writing.elapsed();
-    let accounts = agent.books.logstores["shop/nginx-access"].accounts.clone();
+    let accounts = agent.books().logstores["shop/nginx-access"].accounts.clone();
     agent.stop(GRACE)?;
 
     println!("\nAn event before and after:\n");
@@ -137,7 +137,7 @@ fn write_logs(path: &Path, args: &Args, agent: &Agent) -> Result<u64> {
         file.write_all(&burst)?;
         if begun.elapsed().as_secs() > told {
             told = begun.elapsed().as_secs();
-            let counts = agent.books.logstores["shop/nginx-access"].accounts.summary();
+            let counts = agent.books().logstores["shop/nginx-access"].accounts.summary();
             println!("  {told} s: {} written, {} delivered", generator.count(), counts["delivered"]);
         }
     }

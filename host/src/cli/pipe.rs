@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::Usage;
-use crate::agent::{Plugins, sandbox_for_tools};
+use crate::agent::plugins::{Plugins, sandbox_for_tools};
 use crate::budget::Budget;
 use crate::config::PluginRef;
 use crate::event::{Batch, CONTENT, Field, Kind, Tally};

@@ -61,17 +61,17 @@ pub fn run(args: &Args) -> Result<()> {
     let workers = config.workers;
     // It may be large, and is not needed any more.
     drop(loaded);
-    for problem in &agent.problems {
+    for problem in &agent.problems() {
         tracing::error!("this logstore is not read: {}", problem.in_file(&file));
     }
-    tracing::info!(logstores = agent.books.logstores.len(), workers, "running");
+    tracing::info!(logstores = agent.books().logstores.len(), workers, "running");
 
-    if agent.books.logstores.is_empty() {
+    if agent.books().logstores.is_empty() {
         tracing::warn!("no logstore of this configuration is for this agent's machine groups");
     }
     told.wait(&agent, args.until_idle);
     let is_lost = agent.has_lost_a_sink();
-    let (books, problems) = (agent.books.clone(), agent.problems.clone());
+    let (books, problems) = (agent.books(), agent.problems());
     agent.stop(if is_lost { Duration::ZERO } else { GRACE })?;
     let summary = books.summary();
     for (name, logstore) in &summary.logstores {
@@ -173,7 +173,7 @@ impl Told {
     fn wait(&self, agent: &Agent, until_idle: bool) {
         // An agent that follows may have no lane at all, and waits for a signal all the same.
         let goes_on =
-            || !agent.has_lost_a_sink() && (!agent.is_done() || agent.books.logstores.is_empty() && !until_idle);
+            || !agent.has_lost_a_sink() && (!agent.is_done() || agent.books().logstores.is_empty() && !until_idle);
         // Looking is cheap, and whatever ends the agent needs no way to tell.
         let pause = Duration::from_millis(if until_idle { 10 } else { 500 });
         while goes_on() {

@@ -1,18 +1,58 @@
 //! What a lane tells of itself: its counts, and faults of its plugins.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Lane;
-use crate::metrics;
+use crate::metrics::{self, Accounts, PluginAccounts};
+use crate::sandbox::Chain;
+use crate::source::Counts;
 
 /// Faults of plugins are told of at most this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What plugins have done that are gone by now.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Gone {
+    fuel: u64,
+    faults: u64,
+    cpu: Duration,
+}
+
+impl Gone {
+    pub(super) fn add(&mut self, chain: &Chain) {
+        for stage in chain.stages() {
+            self.fuel += stage.stats.fuel;
+            self.faults += stage.stats.faults;
+            self.cpu += stage.stats.cpu;
+        }
+    }
+}
+
+/// What the accounts had when the lane began: those of a lane before it, whose place it took.
+pub(super) fn former(accounts: &Accounts) -> (Counts, Gone) {
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let counts = Counts {
+        bytes: get(&accounts.bytes_read),
+        split: get(&accounts.split),
+        truncated: get(&accounts.truncated),
+        malformed: get(&accounts.malformed),
+        invalid: get(&accounts.invalid),
+        abandoned_files: get(&accounts.abandoned_files),
+        abandoned_bytes: get(&accounts.abandoned_bytes),
+        truncations: get(&accounts.truncations),
+        refused: get(&accounts.refused),
+    };
+    let cpu = Duration::from_nanos(get(&accounts.plugin_cpu));
+    (counts, Gone { fuel: get(&accounts.fuel), faults: get(&accounts.faults), cpu })
+}
 
 impl Lane {
     pub(super) fn publish(&mut self) {
         self.count_in_flight();
         let accounts = &self.accounts;
-        let counts = self.source.counts;
+        let counts = self.former + self.source.counts;
         metrics::set(&accounts.bytes_read, counts.bytes);
         metrics::set(&accounts.split, counts.split);
         metrics::set(&accounts.truncated, counts.truncated);
@@ -23,22 +63,15 @@ impl Lane {
         metrics::set(&accounts.open_files, self.source.open_files() as u64);
         metrics::set(&accounts.truncations, counts.truncations);
         metrics::set(&accounts.refused, counts.refused);
-        let (mut fuel, mut faults, mut cpu) = (0, 0, Duration::ZERO);
-        for (stage, accounts) in self.chain.stages().iter().zip(&self.plugins) {
-            let stats = &stage.stats;
-            fuel += stats.fuel;
-            faults += stats.faults;
-            cpu += stats.cpu;
-            metrics::set(&accounts.calls, stats.calls);
-            metrics::set(&accounts.events, stats.events);
-            metrics::set(&accounts.bytes, stats.bytes);
-            metrics::set(&accounts.fuel, stats.fuel);
-            metrics::set(&accounts.cpu, stats.cpu.as_nanos() as u64);
-            metrics::set(&accounts.faults, stats.faults);
-            metrics::set(&accounts.instances, stats.instances);
-            metrics::set(&accounts.suspensions, stage.trust.suspensions);
-            metrics::set(&accounts.suspended, u64::from(stage.trust.is_suspended()));
-            metrics::set(&accounts.memory, stage.memory() as u64);
+        let Gone { mut fuel, mut faults, mut cpu } = self.gone;
+        let tried = self.trial.as_ref().map(|trial| (&trial.new.chain, &trial.new.plugins));
+        for (chain, plugins) in [(&self.chain, &self.plugins)].into_iter().chain(tried) {
+            publish_plugins(chain, plugins);
+            for stage in chain.stages() {
+                fuel += stage.stats.fuel;
+                faults += stage.stats.faults;
+                cpu += stage.stats.cpu;
+            }
         }
         metrics::set(&self.accounts.fuel, fuel);
         metrics::set(&self.accounts.faults, faults);
@@ -68,5 +101,22 @@ impl Lane {
                 }
             }
         }
+    }
+}
+
+fn publish_plugins(chain: &Chain, plugins: &[Arc<PluginAccounts>]) {
+    for (stage, accounts) in chain.stages().iter().zip(plugins) {
+        let stats = &stage.stats;
+        metrics::set(&accounts.calls, stats.calls);
+        metrics::set(&accounts.events, stats.events);
+        metrics::set(&accounts.failed, stats.failed);
+        metrics::set(&accounts.bytes, stats.bytes);
+        metrics::set(&accounts.fuel, stats.fuel);
+        metrics::set(&accounts.cpu, stats.cpu.as_nanos() as u64);
+        metrics::set(&accounts.faults, stats.faults);
+        metrics::set(&accounts.instances, stats.instances);
+        metrics::set(&accounts.suspensions, stage.trust.suspensions);
+        metrics::set(&accounts.suspended, u64::from(stage.trust.is_suspended()));
+        metrics::set(&accounts.memory, stage.memory() as u64);
     }
 }

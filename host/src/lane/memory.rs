@@ -7,7 +7,7 @@ use super::Lane;
 use crate::budget::Budget;
 use crate::heap;
 use crate::metrics;
-use crate::sandbox::Passage;
+use crate::sandbox::{Chain, Passage};
 use crate::schedule::Turn;
 use crate::sink::Outlet;
 
@@ -55,7 +55,7 @@ impl Lane {
 
     /// Lets go of all memory that it can do without.
     pub(super) fn release(&mut self) {
-        self.chain.rest();
+        self.chains().for_each(Chain::rest);
         self.outlets.iter_mut().for_each(Outlet::release);
         self.count_memory();
     }
@@ -63,7 +63,7 @@ impl Lane {
     /// Lets go of all that it needs only while it is busy: there may be thousands of lanes that are not.
     pub(super) fn fall_asleep(&mut self) {
         self.is_awake = false;
-        self.chain.forget();
+        self.chains().for_each(Chain::forget);
         self.outlets.iter_mut().for_each(Outlet::forget);
         self.parcels.shrink_to_fit();
         self.shipping.shrink_to_fit();
@@ -86,6 +86,7 @@ impl Lane {
         });
         let bytes = self.source.buffered() + self.held_bytes + job + outlets + shipping;
         self.share.set(bytes, on_their_way);
-        metrics::set(&self.accounts.memory, (bytes + self.chain.memory()) as u64);
+        let memory: usize = self.chains().map(|chain| chain.memory()).sum();
+        metrics::set(&self.accounts.memory, (bytes + memory) as u64);
     }
 }

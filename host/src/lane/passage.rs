@@ -1,6 +1,7 @@
 //! A batch on its way through a lane's chain, from the chunk that it was read in to the payload that it becomes.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Lane;
 use super::memory::SHORT;
@@ -24,6 +25,21 @@ pub(super) struct Job {
     pub(super) before: Option<Batch>,
     /// The fields of raw events, to be used again.
     pub(super) fields: Vec<Field>,
+    /// Whether a plugin is suspended, and it waits for that.
+    pub(super) waits: bool,
+}
+
+impl Job {
+    /// The stages at which it is, with what waits behind it.
+    pub(super) fn stages(&self) -> impl Iterator<Item = usize> {
+        self.behind.iter().chain([&self.passage]).map(Passage::stage)
+    }
+
+    /// It goes on through other plugins than those which it has failed at.
+    pub(super) fn begin_again(&mut self) {
+        self.behind.iter_mut().chain([&mut self.passage]).for_each(Passage::begin_again);
+        self.waits = false;
+    }
 }
 
 impl Lane {
@@ -64,17 +80,30 @@ impl Lane {
         chunk.batch.first = batch.first;
         let fields = batch.fields.clone();
         let before = self.tap.is_some().then(|| batch.clone());
+        let now = self.clock.now();
         // By this, all that was read and isn't decided on is in flight.
         self.undecided += end - file.next;
         (file.next, file.end, file.stamp) = (end, chunk.end, chunk.stamp);
         file.name = Some(name.clone());
-        file.held_since = if read == 0 { file.held_since } else { Some(self.clock.now()) };
+        file.held_since = if read == 0 { file.held_since } else { Some(now) };
+        if let Some(meta) = self.source.meta(name.id).filter(|_| read > 0) {
+            file.growth.add(now, meta.len);
+            file.written = match chunk.at_end {
+                true => meta.modified.and_then(|at| now.checked_sub(SystemTime::now().duration_since(at).ok()?)),
+                false => file.growth.when(chunk.end.offset),
+            };
+        }
         let skipped = chunk.framed.skipped;
-        metrics::add(&self.accounts.read, read + skipped);
+        // What a lane before this one had read, and had to leave, was counted by it.
+        let again = self.owed.min(read + skipped);
+        self.owed -= again;
+        metrics::add(&self.accounts.read, read + skipped - again);
         metrics::add(&self.accounts.discarded, skipped);
-        (self.busy, self.is_awake) = (self.clock.now(), true);
+        (self.busy, self.is_awake) = (now, true);
+        self.try_with(chunk.key, name.id);
         let passage = Passage::new(batch, last);
-        self.advance(Job { chunk: Chunk::default(), passage, behind: Vec::new(), name, before, fields }, chunk)
+        let job = Job { chunk: Chunk::default(), passage, behind: Vec::new(), name, before, fields, waits: false };
+        self.advance(job, chunk)
     }
 
     /// Sends a batch on through the chain. `chunk` is its own.
@@ -82,7 +111,12 @@ impl Lane {
         let now = self.clock.now();
         let file = self.files.entry(chunk.key).or_default();
         let before = file.held.bytes();
-        let step = self.chain.advance(&mut job.passage, &mut file.held, now);
+        let chain = match &mut self.trial {
+            Some(trial) if file.is_on_trial => &mut trial.new.chain,
+            _ => &mut self.chain,
+        };
+        let step = chain.advance(&mut job.passage, &mut file.held, now);
+        job.waits = matches!(step, Step::Wait(_));
         self.held_bytes = self.held_bytes + file.held.bytes() - before;
         let turn = match step {
             Step::Done => match job.behind.pop() {
@@ -143,7 +177,8 @@ impl Lane {
             // A held event that came with an earlier chunk holds the place where it was.
             Some(first) => (first, chunk.place_of(first).unwrap_or(file.undecided)),
         };
-        file.undecided = place;
+        let begins = std::mem::replace(&mut file.undecided, place).offset;
+        let written = file.written;
         if file.held.is_empty() {
             file.held_since = None;
         }
@@ -159,6 +194,8 @@ impl Lane {
             first: self.next_event,
             events: batch.len(),
             settles: Settles::UpTo(name, place, chunk.stamp),
+            begins,
+            written,
             shipped: tallied.shipped,
             kept_raw: tallied.kept_raw,
             weights,

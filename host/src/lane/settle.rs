@@ -24,6 +24,10 @@ pub(super) struct Parcel {
     pub(super) events: usize,
     /// What is settled once this and all before it are.
     pub(super) settles: Settles,
+    /// The offset of its file before which all was decided on earlier.
+    pub(super) begins: u64,
+    /// When what it was made of was written, as far as is known.
+    pub(super) written: Option<Instant>,
     /// Read events in it.
     pub(super) shipped: u64,
     /// Those of them that are unchanged, because a plugin failed on them.
@@ -128,6 +132,7 @@ impl Lane {
     /// Gives the settled offsets to the checkpoint.
     pub(super) fn note(&mut self) {
         self.noted = self.clock.now();
+        self.publish_lag();
         for (id, Settled { up_to, then }) in self.settled.drain() {
             if let Some((name, place, stamp)) = up_to {
                 self.checkpoint.set(&self.name, id, name.position(place, stamp));
@@ -162,12 +167,15 @@ impl Lane {
             }
         }
         self.unsettled -= shipped;
+        if let Some(written) = parcel.written {
+            self.accounts.latency.observe(self.clock.now().saturating_duration_since(written), delivered);
+        }
         metrics::add(&self.accounts.delivered, delivered);
         metrics::add(&self.accounts.kept_raw, kept_raw);
     }
 
     /// Events that are shipped and not settled, and events that are not decided on.
     pub(super) fn count_in_flight(&self) {
-        metrics::set(&self.accounts.in_flight, self.unsettled + self.undecided);
+        metrics::set(&self.accounts.in_flight, self.unsettled + self.undecided + self.owed);
     }
 }

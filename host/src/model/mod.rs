@@ -16,6 +16,7 @@ use fastrand::Rng;
 use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
+use crate::lane::orders::Orders;
 use crate::lane::{Lane, Mode, Parts, Scratch};
 use crate::metrics::Accounts;
 use crate::sandbox::Chain;
@@ -174,6 +175,8 @@ impl Run<'_> {
             budget: Budget::new(None),
             pace: None,
             mode: mode.clone(),
+            orders: Orders::new(Box::new(|| {})),
+            owed: 0,
             clock: self.clock.clone(),
             tap: None,
         });

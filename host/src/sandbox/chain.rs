@@ -33,22 +33,49 @@ pub struct Chain {
 #[derive(Default)]
 pub struct Held {
     stages: Vec<Batch>,
+    /// What the first stages hold, while those behind them are asked for the last of theirs.
+    carried: Vec<Batch>,
 }
 
 impl Held {
     /// Whether nothing is held.
     pub fn is_empty(&self) -> bool {
-        self.stages.iter().all(Batch::is_empty)
+        self.batches().all(Batch::is_empty)
     }
 
     /// The number of the first read event of which something is held.
     pub fn first(&self) -> Option<u64> {
-        self.stages.iter().filter(|held| !held.is_empty()).map(|held| held.origin(0).first).min()
+        self.batches().filter(|held| !held.is_empty()).map(|held| held.origin(0).first).min()
     }
 
     /// Bytes that it takes.
     pub fn bytes(&self) -> usize {
-        self.stages.iter().map(Batch::bytes).sum()
+        self.batches().map(Batch::bytes).sum()
+    }
+
+    fn batches(&self) -> impl Iterator<Item = &Batch> {
+        self.stages.iter().chain(&self.carried)
+    }
+
+    /// Whether anything is held from that stage on.
+    pub fn is_any_from(&self, stage: usize) -> bool {
+        self.stages.iter().skip(stage).any(|held| !held.is_empty())
+    }
+
+    /// Takes what the first stages hold out of the way, until [`Held::put_down`].
+    pub fn carry(&mut self, stages: usize) {
+        if !self.carried.is_empty() {
+            return;
+        }
+        let count = stages.min(self.stages.len());
+        self.carried.resize_with(count, Batch::default);
+        self.carried.iter_mut().zip(&mut self.stages).for_each(|(carried, held)| std::mem::swap(carried, held));
+    }
+
+    /// Gives it back.
+    pub fn put_down(&mut self) {
+        let carried = std::mem::take(&mut self.carried);
+        carried.into_iter().zip(&mut self.stages).for_each(|(carried, held)| *held = carried);
     }
 
     /// Gives back the room for what is not held.
@@ -73,6 +100,17 @@ impl Chain {
     /// The stages, in order.
     pub fn stages(&self) -> &[Stage] {
         &self.stages
+    }
+
+    /// How many stages, from the first on, are the same in the other.
+    pub fn common(&self, other: &Chain) -> usize {
+        self.stages.iter().zip(&other.stages).take_while(|(stage, other)| stage.is_same(other)).count()
+    }
+
+    /// Takes so many of the first stages from the other, which are the same there, as they are.
+    pub fn keep(&mut self, from: &mut Chain, count: usize) {
+        self.stages.drain(..count);
+        self.stages.splice(..0, from.stages.drain(..count));
     }
 
     /// Sends a batch of one file on through the plugins, until it is through, has taken long, or must wait. `held` is

@@ -114,6 +114,12 @@ impl Passage {
         self.stage
     }
 
+    /// What it could not do at the stage that it is at, another plugin may be able to.
+    pub fn begin_again(&mut self) {
+        (self.spent, self.most, self.short_since) = (0, None, None);
+        self.parts.iter_mut().for_each(|part| part.is_in_doubt = false);
+    }
+
     /// Events that passed by a plugin because it is suspended.
     pub fn suspended(&self) -> u64 {
         self.suspended
@@ -234,11 +240,13 @@ impl Passage {
             self.parts.push_front(part);
         } else if part.is_in_doubt {
             // It waits in its place, behind those that may be held again.
+            stage.stats.failed += 1;
             let last = self.set_aside(batch.tail(1), &stage.reason_of(fault), on_fault);
             let mut batch = batch.part(0..count - 1);
             batch.append(&last);
             self.parts.push_front(Part { held: batch.len(), batch, is_last: part.is_last, is_in_doubt: false });
         } else if is_alone {
+            stage.stats.failed += 1;
             let one = self.set_aside(part.batch, &stage.reason_of(fault), on_fault);
             self.put(one);
         } else if new == 1 {

@@ -47,6 +47,8 @@ pub struct Stats {
     pub fuel: u64,
     /// CPU time of its calls, with the copying in and out and the making of instances.
     pub cpu: Duration,
+    /// Events on which it failed: those that it could not process, as it says, and those on which it faulted.
+    pub failed: u64,
     /// Calls that gave nothing that can be used.
     pub faults: u64,
     /// The last of these.
@@ -83,6 +85,16 @@ impl Stage {
     /// The plugin.
     pub fn plugin(&self) -> &Plugin {
         &self.plugin
+    }
+
+    /// Whether it does the same as another, with the same limits.
+    pub fn is_same(&self, other: &Stage) -> bool {
+        (&self.plugin.digest, &self.settings, &self.limits) == (&other.plugin.digest, &other.settings, &other.limits)
+    }
+
+    /// Its settings, which are JSON.
+    pub fn settings(&self) -> &str {
+        &self.settings
     }
 
     /// Fuel that a call with that batch may use.
@@ -192,6 +204,7 @@ impl Stage {
         }
         let output = self.call(batch, last)?;
         let asides = self.set_aside(&output, batch, last, held);
+        self.stats.failed += asides.len() as u64;
         let places = (!output.origins.is_empty() || !output.failed.is_empty()).then(|| places(&output, batch));
         Ok(Made { batch: self.adopt(output, batch, places.as_deref()), asides, places })
     }

@@ -85,6 +85,11 @@ impl Trust {
         Some((suspension.until, &suspension.reason))
     }
 
+    /// Why it is suspended, or was and has not done anything well since.
+    pub fn reason(&self) -> Option<String> {
+        self.suspension.as_ref().map(|suspension| suspension.reason.to_string())
+    }
+
     /// Whether it is suspended, or was and has not done anything well since.
     pub fn is_suspended(&self) -> bool {
         self.suspension.is_some()

@@ -33,6 +33,18 @@ impl Bucket {
         Bucket { rate, level: burst, burst, filled: now, is_open: true }
     }
 
+    /// In thousandths of a core.
+    pub fn rate(&self) -> u32 {
+        self.rate
+    }
+
+    /// One that fills up at another rate, with what is in this one or the debt of it, as far as it holds so much.
+    pub fn at_rate(mut self, rate: u32, now: Instant) -> Self {
+        self.fill(now);
+        let other = Bucket::new(rate, now);
+        Bucket { level: self.level.min(other.burst), is_open: self.is_open, ..other }
+    }
+
     /// Takes out so many nanoseconds of CPU time.
     pub fn charge(&mut self, nanos: u64, now: Instant) {
         self.fill(now);
@@ -89,6 +101,21 @@ mod tests {
         assert_eq!(bucket.closed_until(later), None);
         bucket.charge(1, later);
         assert!(bucket.closed_until(later).is_some());
+    }
+
+    #[test]
+    fn another_rate_forgives_nothing() {
+        let begin = Instant::now();
+        let mut bucket = Bucket::new(100, begin);
+        bucket.charge(60 * MS, begin);
+        // 50 ms of debt, and a quarter of 200 ms to go on with, at two cores.
+        let mut bucket = bucket.at_rate(2000, begin);
+        let open = bucket.closed_until(begin).unwrap();
+        assert_eq!((open - begin).as_micros(), 50_000);
+        // A full one is no fuller than a slow one can be.
+        let mut bucket = Bucket::new(1000, begin).at_rate(100, begin);
+        bucket.charge(10 * MS, begin);
+        assert!(bucket.closed_until(begin).is_some());
     }
 
     #[test]

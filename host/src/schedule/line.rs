@@ -80,6 +80,15 @@ impl Line {
         self.put(member);
     }
 
+    /// A member has another weight from now on; what it has used, it has used for the one before.
+    pub fn set_weight(&mut self, member: &mut Member, weight: u32) {
+        member.weight = weight.max(1);
+        if let Some(place) = member.place.take() {
+            self.waiting.remove(&place);
+            self.put(member);
+        }
+    }
+
     /// A member wants none any more.
     pub fn leave(&mut self, member: &mut Member) {
         if let Some(place) = member.place.take() {
@@ -142,6 +151,17 @@ mod tests {
         members.iter_mut().for_each(|member| line.enter(member));
         let order: Vec<_> = (0..9).map(|_| serve(&mut line, &mut members, MS, true)).collect();
         assert_eq!(order, [0, 1, 1, 1, 0, 1, 1, 0, 1]);
+    }
+
+    #[test]
+    fn a_weight_counts_from_when_it_is_set() {
+        let (mut line, mut members) = (Line::default(), members(&[1, 1]));
+        members.iter_mut().for_each(|member| line.enter(member));
+        let order: Vec<_> = (0..20).map(|_| serve(&mut line, &mut members, MS, true)).collect();
+        assert_eq!(order.iter().sum::<usize>(), 10);
+        line.set_weight(&mut members[1], 3);
+        let order: Vec<_> = (0..40).map(|_| serve(&mut line, &mut members, MS, true)).collect();
+        assert_eq!(order.iter().sum::<usize>(), 30);
     }
 
     #[test]

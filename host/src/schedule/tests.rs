@@ -230,3 +230,37 @@ fn a_ceiling_is_over_when_it_is_lifted() {
     assert_eq!((usage.cpu, usage.throttled), (Duration::from_secs(200), 1));
     assert!(usage.throttled_for > Duration::ZERO);
 }
+
+/// Is done when it is told so.
+struct Until(Arc<AtomicBool>);
+
+impl TakeTurn<()> for Until {
+    fn turn(&mut self, _: &mut ()) -> Turn {
+        if self.0.load(Ordering::Relaxed) { Turn::Done } else { Turn::Rest }
+    }
+}
+
+#[test]
+fn a_number_is_free_when_its_lane_is_gone() {
+    let (schedule, project) = one_project::<()>();
+    schedule.stay_open(true);
+    let number = schedule.reserve(project);
+    let worker = {
+        let schedule = schedule.clone();
+        std::thread::spawn(move || schedule.work(&mut ()))
+    };
+    // Nobody was there yet.
+    assert!(schedule.wait_gone(number, Instant::now()));
+    for _ in 0..100 {
+        let is_over = Arc::new(AtomicBool::new(false));
+        schedule.add(number, Box::new(Until(is_over.clone())));
+        assert!(!schedule.wait_gone(number, Instant::now()));
+        is_over.store(true, Ordering::Relaxed);
+        schedule.wake(number);
+        assert!(schedule.wait_gone(number, Instant::now() + Duration::from_secs(60)));
+    }
+    // The worker waits for more, until there will be none.
+    assert!(!worker.is_finished());
+    schedule.stay_open(false);
+    worker.join().unwrap();
+}

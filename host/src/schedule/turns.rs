@@ -67,6 +67,20 @@ impl Turns {
         ProjectNumber(number)
     }
 
+    /// What a project gets from now on.
+    pub fn set_project(&mut self, project: ProjectNumber, share: u32, ceiling: Option<u32>, now: Instant) {
+        let ProjectNumber(number) = project;
+        let Project { member, ceiling: before, .. } = &mut self.projects[number];
+        self.line.set_weight(member, share);
+        // What it has used up stays used up.
+        *before = ceiling.map(|rate| match before.take() {
+            Some(bucket) if bucket.rate() == rate => bucket,
+            Some(bucket) => bucket.at_rate(rate, now),
+            None => Bucket::new(rate, now),
+        });
+        self.place(number, now);
+    }
+
     /// One more lane of a project, which wants nothing yet. Lanes are numbered from 0.
     pub fn lane(&mut self, project: ProjectNumber) -> usize {
         let number = self.lanes.len();

@@ -66,7 +66,7 @@ impl Source {
         }
     }
 
-    fn abandon(&mut self, id: FileId) {
+    pub(super) fn abandon(&mut self, id: FileId) {
         let Some(file) = self.files.get(&id) else { return };
         let unread = file.reader.meta().map_or(0, |meta| meta.len.saturating_sub(file.reader.offset()));
         self.counts.abandoned_files += 1;

@@ -83,6 +83,24 @@ pub struct Counts {
     pub bytes: u64,
 }
 
+impl std::ops::Add for Counts {
+    type Output = Counts;
+
+    fn add(self, other: Counts) -> Counts {
+        Counts {
+            split: self.split + other.split,
+            truncated: self.truncated + other.truncated,
+            malformed: self.malformed + other.malformed,
+            invalid: self.invalid + other.invalid,
+            truncations: self.truncations + other.truncations,
+            refused: self.refused + other.refused,
+            abandoned_files: self.abandoned_files + other.abandoned_files,
+            abandoned_bytes: self.abandoned_bytes + other.abandoned_bytes,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+}
+
 /// The files of one logstore.
 pub struct Source {
     settings: Settings,
@@ -417,6 +435,28 @@ impl Source {
     /// How many files are open.
     pub fn open_files(&self) -> usize {
         self.open
+    }
+
+    /// The files that are read, with what each is like now; not of those that are closed.
+    pub fn files(&self) -> impl Iterator<Item = (&Reader, Option<Meta>)> {
+        self.files.values().map(|file| (&file.reader, file.reader.meta()))
+    }
+
+    /// What a file is like now, if it is open.
+    pub fn meta(&self, id: FileId) -> Option<Meta> {
+        self.files.get(&id)?.reader.meta()
+    }
+
+    /// Files that may have something to read.
+    pub fn queued(&self) -> impl Iterator<Item = FileId> {
+        self.queue.iter().chain(&self.cold).copied()
+    }
+
+    /// Lets go of all files; what is not read of those that were deleted or renamed cannot be read by anybody else.
+    pub fn end(&mut self) {
+        let missing = |(_, file): &(&FileId, &Box<Tracked>)| file.missing_since.is_some() && !file.reader.is_at_end();
+        let lost: Vec<_> = self.files.iter().filter(missing).map(|(id, _)| *id).collect();
+        lost.into_iter().for_each(|id| self.abandon(id));
     }
 
     /// Whether the file is read.

@@ -1,0 +1,204 @@
+//! The logstores that run: how each was begun, and how to reach it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::plugins::{Plugins, Used, chain};
+use super::{Agent, settings};
+use crate::books::LogstoreBooks;
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::config::{self, Config, Logstore, Problem};
+use crate::lane::orders::{NewChain, Order, Orders};
+use crate::lane::{Lane, Parts, Scratch, Tap};
+use crate::metrics::{Accounts, PluginAccounts};
+use crate::pace::Pace;
+use crate::sandbox::{Chain, Stage};
+use crate::schedule::{ProjectNumber, Schedule};
+use crate::sink::Returns;
+use crate::source::Source;
+use crate::source::watch::News;
+
+/// All that runs.
+pub(super) struct Running {
+    /// What it was made of.
+    pub config: Config,
+    pub tenants: BTreeMap<String, Tenant>,
+    /// By `project/logstore`.
+    pub lanes: BTreeMap<String, RunningLane>,
+    /// Numbers of lanes that are gone, by project: to be used again.
+    free: BTreeMap<String, Vec<usize>>,
+    /// What keeps other logstores from running.
+    pub problems: Vec<Problem>,
+}
+
+/// A project while it runs.
+pub(super) struct Tenant {
+    pub number: ProjectNumber,
+    pub budget: Arc<Budget>,
+    pace: Arc<Pace>,
+}
+
+/// A lane, as those see it who do not own it.
+pub(super) struct RunningLane {
+    pub logstore: Logstore,
+    pub number: usize,
+    pub orders: Arc<Orders>,
+    pub accounts: Arc<Accounts>,
+    pub used: Vec<Used>,
+    pub plugins: Vec<Arc<PluginAccounts>>,
+}
+
+impl RunningLane {
+    pub fn books(&self) -> LogstoreBooks {
+        let names = self.used.iter().map(|used| used.plugin.name().to_owned());
+        LogstoreBooks {
+            project: self.logstore.name.project.clone(),
+            accounts: self.accounts.clone(),
+            plugins: names.zip(self.plugins.iter().cloned()).collect(),
+        }
+    }
+}
+
+impl Running {
+    /// Nothing yet but the projects.
+    pub fn new(config: &Config, schedule: &Arc<Schedule<Scratch>>) -> Self {
+        let mut running = Running {
+            config: config.clone(),
+            tenants: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            free: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        running.set_projects(&config.projects, schedule);
+        running
+    }
+
+    /// Gives projects what they are to have from now on. Those that are gone are kept, and have nothing to do.
+    pub fn set_projects(&mut self, projects: &BTreeMap<String, config::Project>, schedule: &Arc<Schedule<Scratch>>) {
+        for (name, project) in projects {
+            let memory = project.memory.map(|bytes| bytes as usize);
+            match self.tenants.get(name) {
+                Some(tenant) => {
+                    schedule.set_project(tenant.number, project.share, project.cpu);
+                    tenant.budget.set_limit(memory);
+                }
+                None => {
+                    let number = schedule.project(project.share, project.cpu);
+                    let tenant = Tenant { number, budget: Budget::new(memory), pace: Arc::default() };
+                    self.tenants.insert(name.clone(), tenant);
+                }
+            }
+        }
+    }
+
+    /// The chain of a logstore, with what it is made of; or what is wrong with it.
+    pub fn prepare(
+        &self,
+        logstore: &Logstore,
+        plugins: &mut Plugins,
+    ) -> Result<(Logstore, Vec<Used>, Chain), Vec<Problem>> {
+        let used = plugins.resolve(logstore)?;
+        // A project that is new has no memory in use.
+        let budget = self.tenants.get(&logstore.name.project).map(|tenant| tenant.budget.clone());
+        let mut chain = chain(&used, logstore.on_fault, &budget.unwrap_or_default())?;
+        // Many will have nothing to do for long; and what comes to stay is not scattered among instances.
+        chain.begin();
+        Ok((logstore.clone(), used, chain))
+    }
+}
+
+impl Agent {
+    /// Begins a logstore.
+    pub(super) fn begin(
+        &self,
+        running: &mut Running,
+        logstore: Logstore,
+        used: Vec<Used>,
+        chain: Chain,
+        tap: Option<Tap>,
+    ) -> Result<()> {
+        let tenant = &running.tenants[&logstore.name.project];
+        let free = running.free.get_mut(&logstore.name.project).and_then(Vec::pop);
+        let number = free.unwrap_or_else(|| {
+            let number = self.schedule.reserve(tenant.number);
+            tenant.budget.join(self.wake(number));
+            number
+        });
+        let plugins = chain.stages().iter().map(|_| Arc::default()).collect();
+        let orders = Orders::new(self.wake(number));
+        let lane = RunningLane { logstore, number, orders, accounts: Arc::default(), used, plugins };
+        self.put_to_work(tenant, &lane, chain, 0, tap)?;
+        running.lanes.insert(lane.logstore.name.to_string(), lane);
+        Ok(())
+    }
+
+    /// Begins the lane of a logstore, whose number must be free. `owed`: events of its accounts that it has yet to read
+    /// again.
+    pub(super) fn put_to_work(
+        &self,
+        tenant: &Tenant,
+        running: &RunningLane,
+        chain: Chain,
+        owed: u64,
+        tap: Option<Tap>,
+    ) -> Result<()> {
+        let RunningLane { logstore, number, orders, accounts, plugins, .. } = running;
+        let (name, number) = (logstore.name.to_string(), *number);
+        let settings = settings::source(&logstore.files)?;
+        let known = self.checkpoint.load(&name)?;
+        let source = Source::new(settings, known, self.watch.clone(), News::new(self.wake(number)))?;
+        for (id, position) in source.begun() {
+            self.checkpoint.set(&name, id, position);
+        }
+        let lane = Lane::new(Parts {
+            source,
+            chain,
+            outlets: self.sinks.outlets(logstore),
+            returns: Returns::new(self.wake(number)),
+            checkpoint: self.checkpoint.clone(),
+            accounts: accounts.clone(),
+            plugins: plugins.clone(),
+            budget: tenant.budget.clone(),
+            pace: Some(tenant.pace.clone()),
+            mode: self.mode.clone(),
+            orders: orders.clone(),
+            owed,
+            clock: Clock::default(),
+            tap,
+            name,
+        });
+        self.schedule.add(number, Box::new(lane));
+        Ok(())
+    }
+
+    fn wake(&self, number: usize) -> Box<dyn Fn() + Send + Sync> {
+        let schedule = self.schedule.clone();
+        Box::new(move || schedule.wake(number))
+    }
+
+    /// Has a lane end when what it has in flight is settled, or at once after the deadline. Gives how many events it had
+    /// read that are not settled.
+    pub(super) fn end_lane(&self, lane: &RunningLane, deadline: Instant) -> u64 {
+        if !self.schedule.wait_gone(lane.number, deadline) {
+            lane.orders.give(Order::Abandon);
+            // A turn is bounded.
+            self.schedule.wait_gone(lane.number, Instant::now() + super::GRACE);
+        }
+        lane.accounts.in_flight.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// A lane's number can be used again.
+    pub(super) fn free(&self, running: &mut Running, lane: &RunningLane) {
+        running.free.entry(lane.logstore.name.project.clone()).or_default().push(lane.number);
+    }
+}
+
+/// What a chain's plugins count: those that stay count on.
+pub(super) fn new_chain(chain: Chain) -> NewChain {
+    let plugins = chain.stages().iter().map(|_: &Stage| Arc::default()).collect();
+    NewChain { chain, plugins }
+}

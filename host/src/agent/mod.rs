@@ -1,0 +1,260 @@
+//! A configuration, put to work: sinks, lanes, workers, changes while they run, and an orderly end.
+//!
+//! `plugins` what the chains are made of · `lanes` the logstores that run · `reload` from one configuration to the next ·
+//! `settings` what the configuration says, in the words of those who do it.
+
+mod lanes;
+pub mod plugins;
+pub mod reload;
+mod settings;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::books::Books;
+use crate::checkpoint::Checkpoint;
+use crate::config::{Config, ConfigErrors, Logstore, Problem};
+use crate::confine::Needs;
+use crate::heap::Trim;
+use crate::lane::{Mode, Scratch, Tap};
+use crate::sandbox::Sandbox;
+use crate::sandbox::compile::{ByChild, Cache, Compiler};
+use crate::schedule::Schedule;
+use crate::sinks::Sinks;
+use crate::source::watch::Watch;
+use lanes::Running;
+use plugins::Plugins;
+
+/// Changes of settled offsets are on disk after this at the latest.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// What is in flight has so long to settle after the agent is told to stop.
+pub const GRACE: Duration = Duration::from_secs(10);
+
+/// A running agent.
+pub struct Agent {
+    schedule: Arc<Schedule<Scratch>>,
+    mode: Mode,
+    groups: Vec<String>,
+    /// What the process is confined to, if it is.
+    granted: Option<Needs>,
+    watch: Arc<Watch>,
+    checkpoint: Arc<Checkpoint>,
+    sinks: Sinks,
+    /// Whoever changes what runs has these.
+    plugins: Mutex<Plugins>,
+    running: Mutex<Running>,
+    workers: Mutex<Vec<JoinHandle<()>>>,
+    writer: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
+    written: Arc<Written>,
+}
+
+/// How an agent is to run.
+#[derive(Default)]
+pub struct Options {
+    /// The groups that this agent belongs to.
+    pub machine_groups: Vec<String>,
+    /// Follow, or settle what is there.
+    pub mode: Mode,
+    /// Who looks on, by logstore.
+    pub taps: BTreeMap<String, Tap>,
+    /// How plugins are compiled.
+    pub compile: ByChild,
+    /// What the process is confined to, if it is.
+    pub granted: Option<Needs>,
+    /// Runs plugins without fuel, and believes them: only to measure what metering and checking cost.
+    pub trusts_plugins: bool,
+}
+
+/// When the checkpoint was last written, or nothing was to be written.
+struct Written {
+    begun: Instant,
+    /// Milliseconds after that.
+    at: AtomicU64,
+}
+
+impl Agent {
+    /// Starts all logstores of the configuration that are for this agent. A logstore whose plugins cannot be used
+    /// is left out, with its files unread, and named in [`Agent::problems`]: it must not keep the others from
+    /// running. An error if nothing can run.
+    pub fn start(config: &Config, file: &str, options: Options) -> Result<Agent> {
+        let raised = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let limit = rustix::process::Rlimit { current: raised.maximum, maximum: raised.maximum };
+        if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, limit) {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+        let data_dir = &config.data_dir;
+        make_data_dir(data_dir)?;
+        let checkpoint = Arc::new(Checkpoint::open(&data_dir.join("checkpoint.redb"))?);
+        let cache = data_dir.join("cache");
+        let sandbox = match options.trusts_plugins {
+            true => Sandbox::unmetered(Compiler::in_process(&cache)?)?,
+            // The checkpoint is ours alone, so the cache is too.
+            false => Sandbox::new(Compiler::new(&cache, Cache::Own, options.compile)?)?,
+        };
+        let mut plugins = Plugins::new(sandbox, &config.plugin_dirs);
+        let schedule = Schedule::new();
+        let mut running = Running::new(config, &schedule);
+        let (mut chains, mut problems) = (Vec::new(), Vec::new());
+        for logstore in config.logstores.iter().filter(|l| is_for(l, &options.machine_groups)) {
+            match running.prepare(logstore, &mut plugins) {
+                Ok(prepared) => chains.push(prepared),
+                Err(found) => problems.extend(found),
+            }
+        }
+        if chains.is_empty() && !problems.is_empty() {
+            return Err(ConfigErrors::new(file, problems).into());
+        }
+        running.problems = problems;
+        let used = |name: &str| chains.iter().any(|(logstore, ..)| logstore.sinks.iter().any(|sink| sink == name));
+        let sinks = Sinks::start(config, used)?;
+        let written = Arc::new(Written { begun: Instant::now(), at: AtomicU64::new(0) });
+        let agent = Agent {
+            mode: options.mode,
+            groups: options.machine_groups,
+            granted: options.granted,
+            watch: Watch::start(),
+            sinks,
+            plugins: Mutex::new(plugins),
+            workers: Mutex::default(),
+            writer: Mutex::default(),
+            running: Mutex::new(running),
+            written,
+            schedule,
+            checkpoint,
+        };
+        let mut taps = options.taps;
+        for (logstore, used, chain) in chains {
+            let tap = taps.remove(&logstore.name.to_string());
+            agent.begin(&mut agent.running(), logstore, used, chain, tap)?;
+        }
+        // Nothing that is written from now on is lost, even if this is the last that the agent does.
+        agent.checkpoint.flush()?;
+        agent.schedule.stay_open(agent.mode.is_following());
+        let workers = (0..config.workers).map(|number| worker(number, &agent.schedule)).collect::<Result<_>>()?;
+        *lock(&agent.workers) = workers;
+        *lock(&agent.writer) = Some(checkpoint_writer(&agent.checkpoint, &agent.written)?);
+        Ok(agent)
+    }
+
+    /// What is counted.
+    pub fn books(&self) -> Books {
+        let running = self.running();
+        let mut books = Books { sinks: self.sinks.accounts(), ..Books::default() };
+        for (name, tenant) in &running.tenants {
+            let (schedule, number) = (self.schedule.clone(), tenant.number);
+            books.usages.insert(name.clone(), Arc::new(move || schedule.usage(number)));
+            books.budgets.insert(name.clone(), tenant.budget.clone());
+        }
+        books.logstores = running.lanes.iter().map(|(name, lane)| (name.clone(), lane.books())).collect();
+        books
+    }
+
+    /// What keeps other logstores from running.
+    pub fn problems(&self) -> Vec<Problem> {
+        self.running().problems.clone()
+    }
+
+    /// Whether all lanes are done, which they are only if they were asked to finish.
+    pub fn is_done(&self) -> bool {
+        lock(&self.workers).iter().all(JoinHandle::is_finished)
+    }
+
+    /// Whether a sink can deliver nothing any more, so that its logstores stand still for ever.
+    pub fn has_lost_a_sink(&self) -> bool {
+        self.sinks.any(|sink| sink.is_lost())
+    }
+
+    /// Reads what there is to its end, and is done then.
+    pub fn finish(&self) {
+        self.mode.finish();
+        self.schedule.stay_open(false);
+        self.schedule.wake_all();
+    }
+
+    /// Reads nothing more, and is done when what is in flight is settled.
+    pub fn drain(&self) {
+        self.mode.drain();
+        self.schedule.stay_open(false);
+        self.schedule.lift_ceilings();
+        self.schedule.wake_all();
+    }
+
+    /// Ends the workers and the sinks, and writes the checkpoint. What did not settle within `grace` stays unsettled:
+    /// it comes again at the next start.
+    pub fn stop(&self, grace: Duration) -> Result<()> {
+        let deadline = Instant::now() + grace;
+        while !self.is_done() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.schedule.close();
+        self.sinks.close(deadline);
+        for worker in lock(&self.workers).drain(..) {
+            let _ = worker.join();
+        }
+        if let Some((stop, thread)) = lock(&self.writer).take() {
+            drop(stop);
+            let _ = thread.join();
+        }
+        self.checkpoint.flush()?;
+        self.checkpoint.back_up()?;
+        match self.schedule.broken() {
+            0 => Ok(()),
+            broken => bail!("{broken} logstores ended by a mistake in weir; the log above says where"),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Running> {
+        lock(&self.running)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes the directory of an agent's own files, if need be.
+pub fn make_data_dir(data_dir: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o750).create(data_dir);
+    made.with_context(|| format!("data_dir {}", data_dir.display()))
+}
+
+/// Whether an agent of these groups runs the logstore.
+pub fn is_for(logstore: &Logstore, groups: &[String]) -> bool {
+    logstore.machine_groups.is_empty() || logstore.machine_groups.iter().any(|group| groups.contains(group))
+}
+
+fn worker(number: usize, schedule: &Arc<Schedule<Scratch>>) -> Result<JoinHandle<()>> {
+    let schedule = schedule.clone();
+    let work = move || schedule.work(&mut Scratch::default());
+    thread::Builder::new().name(format!("worker {number}")).spawn(work).context("starting a worker thread")
+}
+
+/// A thread that writes the checkpoint now and then, and gives memory back to the system, until its sender is dropped.
+fn checkpoint_writer(
+    checkpoint: &Arc<Checkpoint>,
+    written: &Arc<Written>,
+) -> Result<(mpsc::Sender<()>, JoinHandle<()>)> {
+    let (stop, stopped) = mpsc::channel();
+    let (checkpoint, written) = (checkpoint.clone(), written.clone());
+    let write = move || {
+        let mut trim = Trim::default();
+        while stopped.recv_timeout(CHECKPOINT_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+            match checkpoint.flush() {
+                Ok(()) => written.at.store(written.begun.elapsed().as_millis() as u64, Ordering::Relaxed),
+                Err(error) => tracing::error!("{error:#}; trying again"),
+            }
+            trim.tick(Instant::now());
+        }
+    };
+    let thread = thread::Builder::new().name("checkpoint".to_owned()).spawn(write);
+    Ok((stop, thread.context("starting the thread of the checkpoint")?))
+}
