@@ -89,8 +89,8 @@ pub struct Scratch {
     returned: Vec<Returned>,
 }
 
-/// Sees events before and after the chain: for demonstrations.
-pub type Tap = Box<dyn FnMut(&Batch, &Batch) + Send>;
+/// Sees events before and after the chain, until it says that it has seen enough.
+pub type Tap = Box<dyn FnMut(&Batch, &Batch) -> bool + Send>;
 
 /// A logstore while it runs.
 pub struct Lane {
@@ -116,7 +116,8 @@ pub struct Lane {
     former: Counts,
     gone: Gone,
     clock: Clock,
-    tap: Option<Tap>,
+    /// Who looks on.
+    taps: Vec<Tap>,
     /// The life of each file, by the source's key.
     files: HashMap<u64, FileState>,
     /// What some outlet has not taken yet: it has too much on its way.
@@ -276,7 +277,7 @@ impl Lane {
             busy: clock.now(),
             is_awake: true,
             clock,
-            tap,
+            taps: tap.into_iter().collect(),
             // What comes to stay is not to be scattered among the memory of plugins, so it has its room from the start.
             files: HashMap::with_capacity(1),
             shipping: VecDeque::new(),

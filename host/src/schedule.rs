@@ -91,6 +91,8 @@ struct Slot<S> {
     is_woken: bool,
     /// When it wants to be woken.
     timer: Option<Instant>,
+    /// When its turn began, while it has one.
+    turn: Option<Instant>,
 }
 
 impl<S: Default> Schedule<S> {
@@ -124,7 +126,7 @@ impl<S: Default> Schedule<S> {
     /// Makes room for a lane of a project, which can be woken from now on by that number.
     pub fn reserve(&self, project: ProjectNumber) -> usize {
         let mut state = self.lock();
-        state.slots.push(Slot { lane: None, is_taken: false, is_woken: false, timer: None });
+        state.slots.push(Slot { lane: None, is_taken: false, is_woken: false, timer: None, turn: None });
         state.turns.lane(project)
     }
 
@@ -176,6 +178,12 @@ impl<S: Default> Schedule<S> {
     /// How many lanes ended by a panic: a mistake in weir, which must not be taken for a good end.
     pub fn broken(&self) -> usize {
         self.lock().broken
+    }
+
+    /// How long the longest turn takes already that is not over.
+    pub fn longest_turn(&self) -> Duration {
+        let begun = self.lock().slots.iter().filter_map(|slot| slot.turn).min();
+        begun.map_or(Duration::ZERO, |begun| begun.elapsed())
     }
 
     /// What a project has used so far.
@@ -296,6 +304,7 @@ impl<S> State<S> {
         let number = self.turns.take(now)?;
         let slot = &mut self.slots[number];
         slot.is_woken = false;
+        slot.turn = Some(now);
         if let Some(when) = slot.timer.take() {
             self.timers.remove(&(when, number));
         }
@@ -324,6 +333,7 @@ impl<S> State<S> {
             self.timers.insert((when, number));
         }
         self.open -= usize::from(lane.is_none());
+        slot.turn = None;
         slot.is_taken = lane.is_some();
         slot.lane = lane;
         let cost = u64::try_from(cost.as_nanos()).unwrap_or(u64::MAX);

@@ -110,6 +110,12 @@ impl Sinks {
         logstore.sinks.iter().map(outlet).collect()
     }
 
+    /// Each by its name, with what it is and who delivers.
+    pub fn list(&self) -> Vec<(String, &'static str, Arc<dyn Sender>)> {
+        let sinks = lock(&self.sinks);
+        sinks.iter().map(|(name, started)| (name.clone(), started.sink.kind(), started.sender.clone())).collect()
+    }
+
     /// Whether it is so for one of them.
     pub fn any(&self, is_so: impl Fn(&dyn Sender) -> bool) -> bool {
         lock(&self.sinks).values().any(|started| is_so(&*started.sender))

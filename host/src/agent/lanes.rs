@@ -12,11 +12,12 @@ use crate::books::LogstoreBooks;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::{self, Config, Logstore, Problem};
-use crate::lane::orders::{NewChain, Order, Orders};
+use crate::lane::orders::{Order, Orders};
 use crate::lane::{Lane, Parts, Scratch, Tap};
 use crate::metrics::{Accounts, PluginAccounts};
 use crate::pace::Pace;
-use crate::sandbox::{Chain, Stage};
+use crate::registry::Canary;
+use crate::sandbox::Chain;
 use crate::schedule::{ProjectNumber, Schedule};
 use crate::sink::Returns;
 use crate::source::Source;
@@ -25,7 +26,7 @@ use crate::source::watch::News;
 /// All that runs.
 pub(super) struct Running {
     /// What it was made of.
-    pub config: Config,
+    pub config: Arc<Config>,
     pub tenants: BTreeMap<String, Tenant>,
     /// By `project/logstore`.
     pub lanes: BTreeMap<String, RunningLane>,
@@ -50,9 +51,25 @@ pub(super) struct RunningLane {
     pub accounts: Arc<Accounts>,
     pub used: Vec<Used>,
     pub plugins: Vec<Arc<PluginAccounts>>,
+    pub canary: Option<CanaryRun>,
+}
+
+/// A version that a part of a lane's files tries.
+pub(super) struct CanaryRun {
+    pub canary: Canary,
+    pub used: Vec<Used>,
+    pub plugins: Vec<Arc<PluginAccounts>>,
+    pub begun: Instant,
+    /// What the version that is active had been given and had failed on when it began.
+    pub before: (u64, u64),
 }
 
 impl RunningLane {
+    /// The number of the uploaded version that runs; 0 if there is none.
+    pub fn active(&self) -> u64 {
+        self.used.iter().map(|used| used.version).max().unwrap_or(0)
+    }
+
     pub fn books(&self) -> LogstoreBooks {
         let names = self.used.iter().map(|used| used.plugin.name().to_owned());
         LogstoreBooks {
@@ -67,7 +84,7 @@ impl Running {
     /// Nothing yet but the projects.
     pub fn new(config: &Config, schedule: &Arc<Schedule<Scratch>>) -> Self {
         let mut running = Running {
-            config: config.clone(),
+            config: Arc::new(config.clone()),
             tenants: BTreeMap::new(),
             lanes: BTreeMap::new(),
             free: BTreeMap::new(),
@@ -130,7 +147,8 @@ impl Agent {
         });
         let plugins = chain.stages().iter().map(|_| Arc::default()).collect();
         let orders = Orders::new(self.wake(number));
-        let lane = RunningLane { logstore, number, orders, accounts: Arc::default(), used, plugins };
+        let accounts = Arc::default();
+        let lane = RunningLane { logstore, number, orders, accounts, used, plugins, canary: None };
         self.put_to_work(tenant, &lane, chain, 0, tap)?;
         running.lanes.insert(lane.logstore.name.to_string(), lane);
         Ok(())
@@ -195,10 +213,4 @@ impl Agent {
     pub(super) fn free(&self, running: &mut Running, lane: &RunningLane) {
         running.free.entry(lane.logstore.name.project.clone()).or_default().push(lane.number);
     }
-}
-
-/// What a chain's plugins count: those that stay count on.
-pub(super) fn new_chain(chain: Chain) -> NewChain {
-    let plugins = chain.stages().iter().map(|_: &Stage| Arc::default()).collect();
-    NewChain { chain, plugins }
 }

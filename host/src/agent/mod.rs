@@ -1,17 +1,22 @@
 //! A configuration, put to work: sinks, lanes, workers, changes while they run, and an orderly end.
 //!
 //! `plugins` what the chains are made of · `lanes` the logstores that run · `reload` from one configuration to the next ·
-//! `settings` what the configuration says, in the words of those who do it.
+//! `uploads` what is uploaded, put to work · `keeper` what changes by itself · `look` how all is · `control` what the
+//! admin server may do · `settings` what the configuration says, in the words of those who do it.
 
+mod control;
+pub mod keeper;
 mod lanes;
+mod look;
 pub mod plugins;
 pub mod reload;
 mod settings;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
@@ -25,11 +30,13 @@ use crate::config::{Config, ConfigErrors, Logstore, Problem};
 use crate::confine::Needs;
 use crate::heap::Trim;
 use crate::lane::{Mode, Scratch, Tap};
+use crate::registry::Registry;
 use crate::sandbox::Sandbox;
 use crate::sandbox::compile::{ByChild, Cache, Compiler};
 use crate::schedule::Schedule;
 use crate::sinks::Sinks;
 use crate::source::watch::Watch;
+use keeper::Reloads;
 use lanes::Running;
 use plugins::Plugins;
 
@@ -48,7 +55,16 @@ pub struct Agent {
     granted: Option<Needs>,
     watch: Arc<Watch>,
     checkpoint: Arc<Checkpoint>,
+    sandbox: Arc<Sandbox>,
+    registry: Arc<Registry>,
     sinks: Sinks,
+    /// Where the configuration is read again, if it is.
+    file: Option<PathBuf>,
+    /// What its file is called in messages.
+    file_name: String,
+    reloads: Mutex<Reloads>,
+    /// In Unix seconds.
+    started_at: u64,
     /// Whoever changes what runs has these.
     plugins: Mutex<Plugins>,
     running: Mutex<Running>,
@@ -66,6 +82,8 @@ pub struct Options {
     pub mode: Mode,
     /// Who looks on, by logstore.
     pub taps: BTreeMap<String, Tap>,
+    /// Where the configuration is read again, if it is.
+    pub file: Option<PathBuf>,
     /// How plugins are compiled.
     pub compile: ByChild,
     /// What the process is confined to, if it is.
@@ -100,11 +118,13 @@ impl Agent {
             // The checkpoint is ours alone, so the cache is too.
             false => Sandbox::new(Compiler::new(&cache, Cache::Own, options.compile)?)?,
         };
-        let mut plugins = Plugins::new(sandbox, &config.plugin_dirs);
+        let registry = Arc::new(Registry::open(&data_dir.join("registry"))?);
+        let config = &for_groups(config, &options.machine_groups);
+        let mut plugins = Plugins::new(sandbox, &config.plugin_dirs).with_uploads(registry.clone());
         let schedule = Schedule::new();
         let mut running = Running::new(config, &schedule);
         let (mut chains, mut problems) = (Vec::new(), Vec::new());
-        for logstore in config.logstores.iter().filter(|l| is_for(l, &options.machine_groups)) {
+        for logstore in &config.logstores {
             match running.prepare(logstore, &mut plugins) {
                 Ok(prepared) => chains.push(prepared),
                 Err(found) => problems.extend(found),
@@ -122,6 +142,12 @@ impl Agent {
             groups: options.machine_groups,
             granted: options.granted,
             watch: Watch::start(),
+            sandbox: plugins.sandbox().clone(),
+            registry,
+            file: options.file,
+            file_name: file.to_owned(),
+            reloads: Mutex::new(Reloads::begin()),
+            started_at: Reloads::begin().since,
             sinks,
             plugins: Mutex::new(plugins),
             workers: Mutex::default(),
@@ -142,6 +168,11 @@ impl Agent {
         let workers = (0..config.workers).map(|number| worker(number, &agent.schedule)).collect::<Result<_>>()?;
         *lock(&agent.workers) = workers;
         *lock(&agent.writer) = Some(checkpoint_writer(&agent.checkpoint, &agent.written)?);
+        for name in agent.registry.canaries() {
+            if let Err(error) = agent.apply_choice(&name) {
+                tracing::warn!(logstore = %name, "its canary does not go on: {error:#}");
+            }
+        }
         Ok(agent)
     }
 
@@ -230,6 +261,13 @@ pub fn make_data_dir(data_dir: &Path) -> Result<()> {
 /// Whether an agent of these groups runs the logstore.
 pub fn is_for(logstore: &Logstore, groups: &[String]) -> bool {
     logstore.machine_groups.is_empty() || logstore.machine_groups.iter().any(|group| groups.contains(group))
+}
+
+/// The configuration without the logstores that are for others.
+fn for_groups(config: &Config, groups: &[String]) -> Config {
+    let mut config = config.clone();
+    config.logstores.retain(|logstore| is_for(logstore, groups));
+    config
 }
 
 fn worker(number: usize, schedule: &Arc<Schedule<Scratch>>) -> Result<JoinHandle<()>> {

@@ -8,17 +8,21 @@ use anyhow::{Context, Result};
 
 use super::settings;
 use crate::budget::Budget;
-use crate::config::{self, Logstore, Place, PluginRef, Problem};
-use crate::registry;
+use crate::config::{self, Logstore, LogstoreName, Place, PluginRef, Problem};
+use crate::registry::{self, Registry};
 use crate::sandbox::compile::{ByChild, Cache, Compiler};
 use crate::sandbox::{Chain, Limits, Plugin, Sandbox, Stage};
 use crate::secret::{Stamp, stamp};
 
 /// Loads plugins, each once.
 pub struct Plugins {
-    sandbox: Sandbox,
+    sandbox: Arc<Sandbox>,
     dirs: Vec<PathBuf>,
     loaded: BTreeMap<PathBuf, (Stamp, Arc<Plugin>)>,
+    /// Those that were uploaded; none are for a command that is not the agent.
+    registry: Option<Arc<Registry>>,
+    /// By digest.
+    uploaded: BTreeMap<String, Arc<Plugin>>,
 }
 
 /// A plugin with its settings, as a logstore uses it.
@@ -30,6 +34,8 @@ pub struct Used {
     pub settings: String,
     /// What it may use.
     pub limits: Limits,
+    /// The number under which it was uploaded; 0 if it was not.
+    pub version: u64,
     /// Where the configuration says so.
     pub place: Place,
 }
@@ -53,7 +59,13 @@ impl Used {
 impl Plugins {
     /// Looks for plugins in these directories.
     pub fn new(sandbox: Sandbox, dirs: &[PathBuf]) -> Self {
-        Plugins { sandbox, dirs: dirs.to_owned(), loaded: BTreeMap::new() }
+        let (sandbox, dirs) = (Arc::new(sandbox), dirs.to_owned());
+        Plugins { sandbox, dirs, loaded: BTreeMap::new(), registry: None, uploaded: BTreeMap::new() }
+    }
+
+    /// Uses what was uploaded in the place of what is configured.
+    pub fn with_uploads(self, registry: Arc<Registry>) -> Self {
+        Plugins { registry: Some(registry), ..self }
     }
 
     /// Looks in these directories from now on.
@@ -62,25 +74,82 @@ impl Plugins {
     }
 
     /// The sandbox that they run in.
-    pub fn sandbox(&self) -> &Sandbox {
+    pub fn sandbox(&self) -> &Arc<Sandbox> {
         &self.sandbox
     }
 
-    /// The plugins of a logstore as their files are now, or what is wrong with each.
+    /// The plugins of a logstore as their files are now, with the uploaded one that is active; or what is wrong with
+    /// each.
     pub fn resolve(&mut self, logstore: &Logstore) -> Result<Vec<Used>, Vec<Problem>> {
+        let wrong = |error: anyhow::Error| vec![problem(&logstore.place, &error)];
+        let choice = self.registry.as_ref().map(|registry| registry.choice(&logstore.name)).transpose();
+        let active = choice.map_err(|error| wrong(error.into()))?.map_or(0, |choice| choice.active);
+        self.resolve_with(logstore, active)
+    }
+
+    /// The same with one version of what was uploaded; 0 is what is configured.
+    pub fn resolve_with(&mut self, logstore: &Logstore, version: u64) -> Result<Vec<Used>, Vec<Problem>> {
+        let wrong = |error: anyhow::Error| vec![problem(&logstore.place, &error)];
+        let slot = match version {
+            0 => None,
+            _ => Some(logstore.upload_slot().map_err(|error| wrong(error.into()))?),
+        };
         let (mut chain, mut problems) = (Vec::with_capacity(logstore.plugins.len()), Vec::new());
-        for used in &logstore.plugins {
+        for (index, used) in logstore.plugins.iter().enumerate() {
+            if slot == Some(index) {
+                continue;
+            }
             match self.find(&used.reference).and_then(|path| self.load(&path)) {
                 Ok(plugin) => chain.push(Used {
                     plugin,
                     settings: used.settings.clone(),
                     limits: settings::limits(&used.limits),
+                    version: 0,
                     place: used.place.clone(),
                 }),
                 Err(error) => problems.push(problem(&used.place, &error)),
             }
         }
-        if problems.is_empty() { Ok(chain) } else { Err(problems) }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        if let Some(slot) = slot {
+            let (plugin, settings) = self.uploaded(&logstore.name, version).map_err(wrong)?;
+            chain.insert(slot, uploaded(logstore, slot, plugin, settings, version));
+        }
+        Ok(chain)
+    }
+
+    /// A chain with another plugin in the place that uploads take.
+    pub fn resolve_candidate(
+        &mut self,
+        logstore: &Logstore,
+        plugin: Arc<Plugin>,
+        settings: &str,
+    ) -> Result<Vec<Used>, Vec<Problem>> {
+        let slot = logstore.upload_slot().map_err(|error| vec![problem(&logstore.place, &error.into())])?;
+        let mut without = logstore.clone();
+        if slot < without.plugins.len() {
+            without.plugins.remove(slot);
+        }
+        let mut chain = self.resolve_with(&without, 0)?;
+        chain.insert(slot, uploaded(logstore, slot, plugin, settings.to_owned(), 0));
+        Ok(chain)
+    }
+
+    /// An uploaded plugin, and its settings.
+    fn uploaded(&mut self, name: &LogstoreName, number: u64) -> Result<(Arc<Plugin>, String)> {
+        let registry = self.registry.as_ref().context("nothing can be uploaded here")?;
+        let version = registry.version(name, number)?;
+        let plugin = match self.uploaded.get(&version.digest) {
+            Some(plugin) => plugin.clone(),
+            None => {
+                let plugin = self.sandbox.load_bytes(registry.blob(&version.digest)?, &version.name)?;
+                self.uploaded.insert(version.digest.clone(), plugin.clone());
+                plugin
+            }
+        };
+        Ok((plugin, version.settings.to_string()))
     }
 
     /// The chain of a logstore, or what is wrong with each of its plugins.
@@ -121,6 +190,7 @@ impl Plugins {
     /// Forgets those that nobody uses any more.
     pub fn forget_unused(&mut self) {
         self.loaded.retain(|_, (_, plugin)| Arc::strong_count(plugin) > 1);
+        self.uploaded.retain(|_, plugin| Arc::strong_count(plugin) > 1);
     }
 }
 
@@ -134,6 +204,18 @@ pub fn chain(used: &[Used], on_fault: config::OnFault, budget: &Arc<Budget>) -> 
         }
     }
     if problems.is_empty() { Ok(Chain::new(stages, settings::on_fault(on_fault))) } else { Err(problems) }
+}
+
+/// An uploaded plugin gets the limits of what it replaces, or what its project's plugins may have if nothing else is said.
+fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: String, version: u64) -> Used {
+    let replaced = logstore.plugins.get(slot);
+    Used {
+        plugin,
+        settings,
+        limits: settings::limits(replaced.map_or(&logstore.limits, |used| &used.limits)),
+        version,
+        place: replaced.map_or(&logstore.place, |used| &used.place).clone(),
+    }
 }
 
 fn problem(place: &Place, error: &anyhow::Error) -> Problem {

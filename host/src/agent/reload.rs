@@ -7,17 +7,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
 use super::lanes::{Running, RunningLane};
 use super::plugins::{Plugins, Used};
-use super::{Agent, is_for, lock};
+use super::{Agent, for_groups, lock};
 use crate::config::{Config, ConfigErrors, Logstore, Place, Problem};
 use crate::confine::Needs;
 use crate::lane::orders::{NewChain, Order};
+use crate::metrics::PluginAccounts;
 use crate::sandbox::Chain;
 
 /// A lane that is to end has so long to settle what it has in flight.
@@ -68,15 +69,26 @@ impl Agent {
     /// Goes on with another configuration. If anything is wrong with it, nothing changes. `file` is its name, for
     /// messages.
     pub fn reload(&self, config: &Config, file: &str) -> Result<Changed> {
+        let config = for_groups(config, &self.groups);
+        let changed = self.reload_for_us(config, file)?;
+        for name in self.registry.canaries() {
+            if let Err(error) = self.apply_choice(&name) {
+                tracing::warn!(logstore = %name, "its canary does not go on: {error:#}");
+            }
+        }
+        Ok(changed)
+    }
+
+    fn reload_for_us(&self, config: Config, file: &str) -> Result<Changed> {
         let mut plugins = lock(&self.plugins);
         let errors = |problems| ConfigErrors::new(file, problems);
-        let problems = self.impossible(config);
+        let problems = self.impossible(&config);
         if !problems.is_empty() {
             return Err(errors(problems).into());
         }
         let before = self.running().config.plugin_dirs.clone();
         plugins.look_in(&config.plugin_dirs);
-        let planned = self.plan(config, &mut plugins);
+        let planned = self.plan(&config, &mut plugins);
         let plans = match planned {
             Ok(plans) => plans,
             Err(problems) => {
@@ -84,11 +96,10 @@ impl Agent {
                 return Err(errors(problems).into());
             }
         };
-        let wanted = config.logstores.iter().filter(|logstore| is_for(logstore, &self.groups));
-        let used: BTreeSet<_> = wanted.flat_map(|logstore| &logstore.sinks).collect();
-        let next = self.sinks.prepare(config, |name| used.contains(&name.to_owned()))?;
+        let used: BTreeSet<_> = config.logstores.iter().flat_map(|logstore| &logstore.sinks).collect();
+        let next = self.sinks.prepare(&config, |name| used.contains(&name.to_owned()))?;
 
-        let removed = self.removed(config);
+        let removed = self.removed(&config);
         let mut changed = Changed { removed, ..Changed::default() };
         let mut running = self.running();
         running.set_projects(&config.projects, &self.schedule);
@@ -138,7 +149,7 @@ impl Agent {
             }
         }
         running.problems = Vec::new();
-        running.config = config.clone();
+        running.config = Arc::new(config);
         drop(running);
         plugins.forget_unused();
         // Nothing is on its way to them that anybody waits for.
@@ -197,8 +208,7 @@ impl Agent {
         let mut problems: Vec<_> = fixed.collect();
         drop(running);
         if let Some(granted) = &self.granted {
-            let logstores = config.logstores.iter().filter(|logstore| is_for(logstore, &self.groups));
-            let lacking = Needs::of(config, logstores).lacking(granted);
+            let lacking = Needs::of(config, config.logstores.iter()).lacking(granted);
             let place = || Place { path: "confine".to_owned(), ..Place::default() };
             let said = |what| format!("{what} is not what this process has confined itself to: start weir again");
             problems.extend(lacking.into_iter().map(|what| Problem::new(place(), said(what))));
@@ -209,7 +219,7 @@ impl Agent {
     /// What is to be done with each logstore of a configuration, or what is wrong.
     fn plan(&self, config: &Config, plugins: &mut Plugins) -> Result<Vec<Plan>, Vec<Problem>> {
         let (mut plans, mut problems) = (Vec::new(), Vec::new());
-        for logstore in config.logstores.iter().filter(|logstore| is_for(logstore, &self.groups)) {
+        for logstore in &config.logstores {
             match self.plan_one(logstore, config, plugins) {
                 Ok(plan) => plans.push(plan),
                 Err(found) => problems.extend(found),
@@ -241,8 +251,7 @@ impl Agent {
     }
 
     fn removed(&self, config: &Config) -> BTreeSet<String> {
-        let stay = config.logstores.iter().filter(|logstore| is_for(logstore, &self.groups));
-        let stay: BTreeSet<_> = stay.map(|logstore| logstore.name.to_string()).collect();
+        let stay: BTreeSet<_> = config.logstores.iter().map(|logstore| logstore.name.to_string()).collect();
         self.running().lanes.keys().filter(|name| !stay.contains(*name)).cloned().collect()
     }
 
@@ -258,7 +267,7 @@ impl Agent {
     ) -> Result<()> {
         let Some(mut lane) = running.lanes.remove(name) else { return Ok(()) };
         lane.plugins = plugins_of(&lane, &used);
-        (lane.logstore, lane.used) = (logstore, used);
+        (lane.logstore, lane.used, lane.canary) = (logstore, used, None);
         let begun = self.put_to_work(&running.tenants[&lane.logstore.name.project], &lane, chain, owed, None);
         running.lanes.insert(name.to_owned(), lane);
         begun
@@ -266,17 +275,17 @@ impl Agent {
 }
 
 /// Has a lane go on with another chain. Gives where it says when it does.
-fn swap(running: &mut Running, name: &str, used: Vec<Used>, chain: Chain) -> Option<mpsc::Receiver<()>> {
+pub(super) fn swap(running: &mut Running, name: &str, used: Vec<Used>, chain: Chain) -> Option<mpsc::Receiver<()>> {
     let lane = running.lanes.get_mut(name)?;
     lane.plugins = plugins_of(lane, &used);
-    lane.used = used;
+    (lane.used, lane.canary) = (used, None);
     let (done, told) = mpsc::channel();
     lane.orders.give(Order::Swap(NewChain { chain, plugins: lane.plugins.clone() }, done));
     Some(told)
 }
 
 /// What the plugins of a new chain count: those that stay, with all before them, count on.
-fn plugins_of(lane: &RunningLane, used: &[Used]) -> Vec<std::sync::Arc<crate::metrics::PluginAccounts>> {
+fn plugins_of(lane: &RunningLane, used: &[Used]) -> Vec<Arc<PluginAccounts>> {
     let common = lane.used.iter().zip(used).take_while(|(before, now)| before.is_same(now)).count();
     (0..used.len()).map(|index| if index < common { lane.plugins[index].clone() } else { Default::default() }).collect()
 }
@@ -286,7 +295,7 @@ fn is_same(used: &[Used], other: &[Used]) -> bool {
 }
 
 /// Waits until lanes have done what they were told, which those that wait for something do later.
-fn wait_for(told: Vec<mpsc::Receiver<()>>) {
+pub(super) fn wait_for(told: Vec<mpsc::Receiver<()>>) {
     let deadline = Instant::now() + Duration::from_secs(1);
     for told in told {
         let _ = told.recv_timeout(deadline.saturating_duration_since(Instant::now()));

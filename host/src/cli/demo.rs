@@ -106,7 +106,7 @@ fn tap(shown: Arc<Mutex<Vec<(String, String)>>>) -> Tap {
     Box::new(move |before: &Batch, after: &Batch| {
         let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.len() >= SHOWN || after.is_empty() {
-            return;
+            return true;
         }
         let json = Ndjson::default().lines(after);
         let json = String::from_utf8_lossy(json.as_slice()).into_owned();
@@ -115,6 +115,7 @@ fn tap(shown: Arc<Mutex<Vec<(String, String)>>>) -> Tap {
             let line = String::from_utf8_lossy(&before.arena[cell[1] as usize..cell[2] as usize]);
             shown.push((line.into_owned(), after.to_owned()));
         }
+        true
     })
 }
 

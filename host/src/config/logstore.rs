@@ -77,11 +77,12 @@ fn logstore<'n>(
     let items = fields.list(table.get("plugins"));
     let plugins: Vec<_> = items.iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
     check_replaceable(items, &plugins, fields);
+    let limits = limits(None, ceilings, fields);
     let policies = [("raw", OnFault::Raw), ("drop", OnFault::Drop), ("hold", OnFault::Hold)];
     let on_fault = table.get("on_fault").and_then(|node| fields.choice(node, &policies)).unwrap_or_default();
     let sinks = sinks_of(&table, sinks, fields);
     let (files, sinks, place) = (files?, sinks?, node.place());
-    Some(Logstore { name: name?, machine_groups, files, plugins, on_fault, sinks, place })
+    Some(Logstore { name: name?, machine_groups, files, plugins, limits, on_fault, sinks, place })
 }
 
 fn name<'n>(node: &'n Node, names: &mut HashMap<LogstoreName, &'n Node>, fields: &mut Fields) -> Option<LogstoreName> {

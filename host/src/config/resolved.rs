@@ -89,6 +89,8 @@ pub struct Logstore {
     pub files: Files,
     /// The chain, in order.
     pub plugins: Vec<PluginUse>,
+    /// What an uploaded plugin may use that replaces none.
+    pub limits: Limits,
     /// What becomes of events on which a plugin faults.
     pub on_fault: OnFault,
     /// Where it goes: keys of [`Config::sinks`]; one at least, none twice.

@@ -50,7 +50,7 @@ impl Lane {
                 }
                 Order::Try(chain, part, done) => self.changes.push_back(Change::Try(chain, part, done)),
                 Order::EndTrial(verdict, done) => self.changes.push_back(Change::EndTrial(verdict, done)),
-                Order::Tap(tap) => self.tap = tap,
+                Order::Tap(tap) => self.taps.push(tap),
                 // Whoever asked may have gone.
                 Order::Look(reply) => _ = reply.send(self.glance()),
                 Order::Retire => self.is_retiring = true,

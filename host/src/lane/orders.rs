@@ -18,8 +18,8 @@ pub enum Order {
     Try(NewChain, u8, mpsc::Sender<()>),
     /// Ends that: all go through the other chain from now on, or none.
     EndTrial(Verdict, mpsc::Sender<()>),
-    /// Shows events before and after the chain, or no more.
-    Tap(Option<Tap>),
+    /// Shows events before and after the chain.
+    Tap(Tap),
     /// Says how it is.
     Look(mpsc::Sender<Glance>),
     /// Reads nothing more, and ends when what is in flight is settled.

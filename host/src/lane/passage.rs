@@ -79,7 +79,7 @@ impl Lane {
         // What numbers of events are counted from when their offsets are asked for.
         chunk.batch.first = batch.first;
         let fields = batch.fields.clone();
-        let before = self.tap.is_some().then(|| batch.clone());
+        let before = (!self.taps.is_empty()).then(|| batch.clone());
         let now = self.clock.now();
         // By this, all that was read and isn't decided on is in flight.
         self.undecided += end - file.next;
@@ -186,8 +186,8 @@ impl Lane {
         let mut weights = Vec::new();
         let tallied = file.tally.count_each(&batch, settled, &left_out, &mut weights);
         self.undecided -= file.tally.next() - decided_before;
-        if let (Some(tap), Some(before)) = (&mut self.tap, before) {
-            tap(&before, &batch);
+        if let Some(before) = before {
+            self.taps.retain_mut(|tap| tap(&before, &batch));
         }
 
         self.parcels.push_back(Parcel {

@@ -181,6 +181,14 @@ impl Registry {
         Ok(self.record(&self.lock(), name)?.choice)
     }
 
+    /// The logstores that try a version.
+    pub fn canaries(&self) -> Vec<LogstoreName> {
+        let records = self.lock();
+        let tries = |record: &Record| record.choice.canary.is_some();
+        let trying = records.iter().filter(|(_, record)| record.as_ref().is_ok_and(tries));
+        trying.map(|(name, _)| name.clone()).collect()
+    }
+
     /// What it runs, and all its versions by number.
     pub fn list(&self, name: &LogstoreName) -> Result<(Choice, Vec<Version>), Refused> {
         let record = self.record(&self.lock(), name)?;

@@ -23,7 +23,7 @@ pub mod passage;
 pub mod stage;
 pub mod trust;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -66,18 +66,19 @@ impl Sandbox {
 
     /// Admits, compiles and links the plugin in a file.
     pub fn load(&self, path: &Path) -> Result<Arc<Plugin>> {
-        let Admitted { bytes, digest, metadata } = admission::admit_file(path)?;
         let describe = || format!("plugin {}", path.display());
-        let component = self.compiler.compile(&self.engine, &bytes, &digest).with_context(describe)?;
-        let ready = v0_1::link(&self.linker, &component).with_context(describe)?;
-        Ok(Arc::new(Plugin {
-            metadata,
-            path: path.to_owned(),
-            digest,
-            ready,
-            engine: self.engine.clone(),
-            is_metered: self.is_metered,
-        }))
+        self.ready(admission::admit_file(path)?).with_context(describe)
+    }
+
+    /// The same with the bytes of one, whose name is that if it says none itself.
+    pub fn load_bytes(&self, bytes: Vec<u8>, name: &str) -> Result<Arc<Plugin>> {
+        self.ready(admission::admit(bytes, name)?)
+    }
+
+    fn ready(&self, Admitted { bytes, digest, metadata }: Admitted) -> Result<Arc<Plugin>> {
+        let component = self.compiler.compile(&self.engine, &bytes, &digest)?;
+        let ready = v0_1::link(&self.linker, &component)?;
+        Ok(Arc::new(Plugin { metadata, digest, ready, engine: self.engine.clone(), is_metered: self.is_metered }))
     }
 }
 
@@ -85,8 +86,6 @@ impl Sandbox {
 pub struct Plugin {
     /// What it says of itself; its file's name where it says nothing.
     pub metadata: Metadata,
-    /// Where it was read.
-    pub path: PathBuf,
     /// SHA-256 of the `.wasm`, in hex.
     pub digest: String,
     /// Compiled, with its imports resolved.

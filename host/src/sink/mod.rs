@@ -158,6 +158,11 @@ pub trait Sender: Send + Sync {
         false
     }
 
+    /// Why the last that was tried was not delivered, as long as it is the last.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Whether the destination is gone for good, so that nothing can be delivered to it any more.
     fn is_lost(&self) -> bool {
         false

@@ -82,6 +82,22 @@ const TYPES: &[(&str, SinkType)] = &[
 ];
 
 impl Sink {
+    /// Its type, as it is typed.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Sink::Stdout => "stdout",
+            Sink::File(_) => "file",
+            Sink::Blackhole => "blackhole",
+            Sink::Http(_) => "http",
+            Sink::Kafka(_) => "kafka",
+            Sink::Otlp(_) => "otlp",
+            Sink::ClickHouse(_) => "clickhouse",
+            Sink::Elasticsearch(_) => "elasticsearch",
+            Sink::Loki(_) => "loki",
+            Sink::Sls(_) => "sls",
+        }
+    }
+
     /// What it shares with all that are on the network, if it is.
     pub fn network(&self) -> Option<&Network> {
         match self {

@@ -118,8 +118,12 @@ pub struct Delivery {
     queue: Mutex<Option<mpsc::UnboundedSender<Payload>>>,
     ended: Mutex<blocking::Receiver<()>>,
     stop: Mutex<Option<tokio::sync::oneshot::Sender<Instant>>>,
+    trouble: Trouble,
     _runtime: Arc<Runtime>,
 }
+
+/// Why the last request delivered nothing, as long as it is the last.
+type Trouble = Arc<Mutex<Option<String>>>;
 
 /// The threads on which all destinations of an agent do their work.
 pub struct Runtime(Option<tokio::runtime::Runtime>);
@@ -165,13 +169,15 @@ impl Delivery {
         let (queue, payloads) = mpsc::unbounded_channel();
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (ends, ended) = blocking::channel();
-        let common = Arc::new(Common { sink: name.to_owned(), transport, dead_letters, accounts });
+        let trouble = Trouble::default();
+        let common =
+            Arc::new(Common { sink: name.to_owned(), transport, dead_letters, accounts, trouble: trouble.clone() });
         runtime.spawn(async move {
             Task::new(common, limits).run(payloads, stopped).await;
             drop(ends);
         });
         let (queue, ended, stop) = (Mutex::new(Some(queue)), Mutex::new(ended), Mutex::new(Some(stop)));
-        Delivery { name: name.to_owned(), queue, ended, stop, _runtime: runtime }
+        Delivery { name: name.to_owned(), queue, ended, stop, trouble, _runtime: runtime }
     }
 }
 
@@ -184,6 +190,10 @@ impl Sender for Delivery {
 
     fn splits(&self) -> bool {
         true
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn close(&self, within: Duration) {
@@ -204,6 +214,13 @@ struct Common<T> {
     transport: T,
     dead_letters: Arc<DeadLetters>,
     accounts: Arc<SinkAccounts>,
+    trouble: Trouble,
+}
+
+impl<T> Common<T> {
+    fn set_trouble(&self, why: Option<&str>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.map(str::to_owned);
+    }
 }
 
 /// Events that are sent together: a payload, or a part of one that was refused as a whole.
@@ -527,7 +544,9 @@ impl<T: Transport> Task<T> {
                 for piece in pieces.into_iter().rev() {
                     self.queues.push_front(&target, piece);
                 }
-                if !took {
+                if took {
+                    self.common.set_trouble(None);
+                } else {
                     self.queues.refused(&target, now, self.limits.max_backoff);
                 }
             }
@@ -583,6 +602,7 @@ impl<T: Transport> Task<T> {
     }
 
     fn tell(&mut self, target: &LogstoreName, again: &Again, now: Instant) {
+        self.common.set_trouble(Some(&again.why));
         let kind = match (again.scope, again.is_mistake) {
             (Scope::Destination, _) => UNREACHED,
             (Scope::Logstore, true) => MISTAKE,

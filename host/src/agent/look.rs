@@ -1,0 +1,254 @@
+//! How all is: what the admin server shows.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use super::lanes::{Running, RunningLane};
+use super::{Agent, lock, uploads};
+use crate::admin::control::{
+    CanaryStatus, FileStatus, Health, LogstoreState, LogstoreStatus, PluginState, PluginStatus, ProjectStatus,
+    ReloadStatus, SinkState, SinkStatus, Status,
+};
+use crate::config::Logstore;
+use crate::lane::glance::{FileGlance, Glance};
+use crate::lane::orders::Order;
+use crate::metrics::PluginAccounts;
+
+/// A lane that has no turn for so long is shown without its files.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A turn is bounded: one that takes so long never ends.
+const LONGEST_TURN: Duration = Duration::from_secs(60);
+
+/// The checkpoint is written every second.
+const LONGEST_UNWRITTEN: Duration = Duration::from_secs(60);
+
+impl Agent {
+    pub(super) fn look_at_health(&self) -> Health {
+        let mut health = Health::default();
+        let turn = self.schedule.longest_turn();
+        if turn > LONGEST_TURN {
+            health.dead.push(format!("a worker has not ended its turn for {} s", turn.as_secs()));
+        }
+        let written = Duration::from_millis(self.written.at.load(Ordering::Relaxed));
+        let unwritten = self.written.begun.elapsed().saturating_sub(written);
+        if unwritten > LONGEST_UNWRITTEN {
+            health.dead.push(format!("the checkpoint has not been written for {} s", unwritten.as_secs()));
+        }
+        if self.schedule.broken() > 0 {
+            health.dead.push("a logstore has ended by a mistake in weir".to_owned());
+        }
+        if !self.mode.is_following() {
+            health.unready.push("it is ending".to_owned());
+        }
+        let reloads = self.reloads();
+        if let Some(error) = reloads.error {
+            health.details.push(format!("the configuration was refused, and the one before goes on: {error}"));
+        }
+        let problems = self.problems();
+        let problems = reloads.plugins.iter().chain(&problems);
+        health.details.extend(problems.map(|problem| problem.in_file(&self.file_name).to_string()));
+        health
+    }
+
+    pub(super) fn look_at_all(&self, files: usize) -> Status {
+        let reloads = self.reloads();
+        let glances = self.glances(|_| true);
+        let running = self.running();
+        let mut logstores: BTreeMap<_, _> = running
+            .lanes
+            .iter()
+            .map(|(name, lane)| (name.clone(), lane_status(lane, glances.get(name), files)))
+            .collect();
+        for logstore in &running.config.logstores {
+            let stopped = || stopped(&running, logstore);
+            logstores.entry(logstore.name.to_string()).or_insert_with(stopped);
+        }
+        let projects = running.config.projects.iter().filter_map(|(name, project)| {
+            let tenant = running.tenants.get(name)?;
+            let usage = self.schedule.usage(tenant.number);
+            let status = ProjectStatus {
+                share: project.share,
+                cpu: project.cpu,
+                cpu_seconds: usage.cpu.as_secs_f64(),
+                throttled_seconds: usage.throttled_for.as_secs_f64(),
+                memory: tenant.budget.used() as u64,
+                memory_budget: tenant.budget.limit().map(|bytes| bytes as u64),
+            };
+            Some((name.clone(), status))
+        });
+        let projects = projects.collect();
+        drop(running);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: self.started_at,
+            machine_groups: self.groups.clone(),
+            health: self.look_at_health(),
+            reload: ReloadStatus {
+                applied: reloads.applied,
+                refused: reloads.refused,
+                since: reloads.since,
+                error: reloads.error,
+            },
+            projects,
+            logstores,
+            sinks: self.look_at_sinks(),
+        }
+    }
+
+    pub(super) fn look_at_one(&self, name: &str, files: usize) -> Option<LogstoreStatus> {
+        let glances = self.glances(|lane| lane == name);
+        let running = self.running();
+        if let Some(lane) = running.lanes.get(name) {
+            return Some(lane_status(lane, glances.get(name), files));
+        }
+        let logstore = running.config.logstores.iter().find(|logstore| logstore.name.to_string() == name)?;
+        Some(stopped(&running, logstore))
+    }
+
+    /// Asks lanes how they are. One that has no turn for long is left out.
+    fn glances(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Glance> {
+        let asked: Vec<_> = {
+            let running = self.running();
+            let wanted = running.lanes.iter().filter(|(name, _)| is_wanted(name));
+            wanted
+                .map(|(name, lane)| {
+                    let (reply, told) = mpsc::channel();
+                    lane.orders.give(Order::Look(reply));
+                    (name.clone(), told)
+                })
+                .collect()
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let told = asked.into_iter().filter_map(|(name, told)| {
+            Some((name, told.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?))
+        });
+        told.collect()
+    }
+
+    fn look_at_sinks(&self) -> BTreeMap<String, SinkStatus> {
+        let accounts = self.sinks.accounts();
+        let status = |(name, kind, sender): (String, &str, std::sync::Arc<dyn crate::sink::Sender>)| {
+            let error = sender.trouble();
+            let state = match (sender.is_lost(), &error) {
+                (true, _) => SinkState::Lost,
+                (false, Some(_)) => SinkState::Retrying,
+                (false, None) => SinkState::Working,
+            };
+            let counts = accounts.get(&name).map(|accounts| accounts.summary()).unwrap_or_default();
+            let counts = counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect();
+            (name, SinkStatus { kind: kind.to_owned(), state, error, counts })
+        };
+        self.sinks.list().into_iter().map(status).collect()
+    }
+}
+
+/// A logstore whose plugins cannot be used.
+fn stopped(running: &Running, logstore: &Logstore) -> LogstoreStatus {
+    let own = |problem: &&crate::config::Problem| problem.place.path.starts_with(&logstore.place.path);
+    let problems: Vec<_> = running.problems.iter().filter(own).map(|problem| problem.message.clone()).collect();
+    LogstoreStatus {
+        state: LogstoreState::Stopped,
+        problem: Some(problems.join("; ")),
+        root: logstore.files.root.display().to_string(),
+        root_exists: logstore.files.root.is_dir(),
+        sinks: logstore.sinks.clone(),
+        ..LogstoreStatus::default()
+    }
+}
+
+fn lane_status(lane: &RunningLane, glance: Option<&Glance>, most_files: usize) -> LogstoreStatus {
+    let logstore = &lane.logstore;
+    let nothing = Glance::default();
+    let seen = glance.unwrap_or(&nothing);
+    let plugins = lane.used.iter().zip(&lane.plugins).enumerate();
+    let plugins = plugins.map(|(index, (used, counts))| {
+        let glance = seen.plugins.get(index).filter(|glance| glance.digest == used.plugin.digest && !glance.is_tried);
+        let suspended = glance.and_then(|glance| glance.suspended.clone());
+        let last = suspended.clone().or(glance.and_then(|glance| glance.last_fault.clone()));
+        let is_suspended = counts.suspended.load(Ordering::Relaxed) > 0;
+        PluginStatus {
+            name: used.plugin.name().to_owned(),
+            plugin_version: used.plugin.metadata.version.clone(),
+            digest: used.plugin.digest.clone(),
+            version: (used.version > 0).then_some(used.version),
+            state: if is_suspended { PluginState::Suspended } else { PluginState::Running },
+            last_failure: last,
+            ..counted(counts)
+        }
+    });
+    let plugins: Vec<_> = plugins.collect();
+    let suspended = plugins.iter().find(|plugin| plugin.state == PluginState::Suspended);
+    let problem = match glance {
+        None => {
+            Some("it had no turn to say how its files are: its project is at its ceiling, or it is busy".to_owned())
+        }
+        Some(glance) if glance.is_short => Some("its project's memory is used up".to_owned()),
+        Some(glance) if glance.is_held_up => Some("its sink does not take more yet".to_owned()),
+        Some(_) => suspended.map(|plugin| format!("its plugin {} is suspended", plugin.name)),
+    };
+    let canary = lane.canary.as_ref().zip(uploads::compare(lane)).map(|(run, comparison)| CanaryStatus {
+        version: run.canary.version,
+        percent: run.canary.percent,
+        events: comparison.tried.0,
+        failed: comparison.tried.1,
+        other_events: comparison.other.0,
+        other_failed: comparison.other.1,
+    });
+    let mut files: Vec<_> = seen.files.iter().map(file_status).collect();
+    let (lag_bytes, lag_seconds) =
+        (files.iter().map(|file| file.lag_bytes).sum(), files.iter().map(|file| file.lag_seconds).fold(0.0, f64::max));
+    files.sort_by(|a, b| b.lag_bytes.cmp(&a.lag_bytes).then_with(|| a.path.cmp(&b.path)));
+    files.truncate(most_files);
+    LogstoreStatus {
+        state: if problem.is_some() { LogstoreState::Waiting } else { LogstoreState::Running },
+        problem,
+        root: logstore.files.root.display().to_string(),
+        root_exists: logstore.files.root.is_dir(),
+        plugins,
+        canary,
+        sinks: logstore.sinks.clone(),
+        counts: lane.accounts.summary().into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        lag_bytes,
+        lag_seconds,
+        files_total: seen.files.len() as u64,
+        files,
+    }
+}
+
+fn counted(counts: &PluginAccounts) -> PluginStatus {
+    let get = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+    let events = get(&counts.events);
+    let per_event = |total: u64| if events == 0 { 0.0 } else { total as f64 / events as f64 };
+    PluginStatus {
+        events,
+        fuel_per_event: per_event(get(&counts.fuel)),
+        cpu_per_event: per_event(get(&counts.cpu)),
+        memory: get(&counts.memory),
+        failed: get(&counts.failed),
+        faults: get(&counts.faults),
+        ..PluginStatus::default()
+    }
+}
+
+fn file_status(file: &FileGlance) -> FileStatus {
+    FileStatus {
+        path: file.path.clone(),
+        size: file.size.unwrap_or(file.read),
+        offset: file.read,
+        settled: file.settled,
+        lag_bytes: file.lag_bytes().unwrap_or(file.read.saturating_sub(file.settled)),
+        lag_seconds: file.lag.as_secs_f64(),
+    }
+}
+
+impl Agent {
+    /// What a logstore is in the configuration that is in force.
+    pub(super) fn logstore_of(&self, name: &crate::config::LogstoreName) -> anyhow::Result<Logstore> {
+        let running = lock(&self.running);
+        let found = running.config.logstores.iter().find(|logstore| logstore.name == *name);
+        anyhow::Context::context(found.cloned(), "there is no such logstore")
+    }
+}
