@@ -15,6 +15,7 @@
 //!   [`registry`] finds plugins, and keeps those that were uploaded.
 //! - [`secret`] reads secrets, again when their files change.
 //! - [`confine`] takes from the process what its configuration does not need.
+//! - [`environment`] has variables with more than one name, [`hint`] says what was probably meant.
 //! - [`budget`] counts a project's memory, [`books`] has all accounts together,
 //!   [`heap`] gives memory back to the system, [`pace`] says how often little is read.
 //! - [`agent`] puts a configuration to work, [`sinks`] those of its sinks that are used; [`cli`] has one file a command.
@@ -30,8 +31,10 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod confine;
+pub mod environment;
 pub mod event;
 pub mod heap;
+mod hint;
 pub mod lane;
 pub mod metrics;
 pub mod mock;

@@ -265,7 +265,7 @@ fn an_agent_without_a_logstore_for_its_groups_says_so_and_waits() {
     let site = Site::new();
     site.config("- name: a/b\n  machine_groups: [others]\n  files: { root: logs }\n  sink: out");
     let mut agent = site.start();
-    agent.wait_to_say("no logstore of this configuration is for this agent's machine groups");
+    agent.wait_to_say("no logstore of this configuration is for this agent's machine groups, which are: none; those of the configuration are: others.");
     agent.wait_to_say("running");
     // Ended by the signal, and not by itself before.
     agent.stop().assert_code(0);

@@ -61,13 +61,13 @@ fn a_root_that_appears_later_is_found_within_the_poll_interval() {
     let site = Site::new();
     site.config("- name: a/b\n  files: { root: later/logs, poll_interval: 50ms }\n  sink: out");
     let mut agent = site.start();
-    agent.wait_to_say("cannot read this root; its files are read when it can be");
+    agent.wait_to_say("this root does not exist; its files are read when it does");
     site.write("later/logs/a.log", numbers(0..10));
     agent.wait_for_lines("a/b", 10);
     site.append("later/logs/a.log", numbers(10..20));
     agent.wait_for_lines("a/b", 20);
     let ran = agent.stop();
-    assert_eq!(ran.stderr.matches("cannot read this root").count(), 1, "{}", ran.stderr);
+    assert_eq!(ran.stderr.matches("this root does not exist").count(), 1, "{}", ran.stderr);
     assert_eq!(site.contents("a/b"), numbered(0..20));
 }
 

@@ -28,6 +28,19 @@ pub const POLL: Duration = Duration::from_millis(5);
 /// The plugins that tests use, compiled once.
 const PLUGINS: [&str; 5] = ["nginx", "json", "delimiter", "regex", "weir-evil"];
 
+/// Variables that change what weir does.
+const SETTINGS: [&str; 9] = [
+    "RUST_LOG",
+    "WEIR_CONFIG",
+    "WEIR_USER_ID",
+    "WEIR_MACHINE_GROUP",
+    "WEIR_ENV_TAGS",
+    "ALIYUN_LOGTAIL_CONFIG",
+    "ALIYUN_LOGTAIL_USER_ID",
+    "ALIYUN_LOGTAIL_USER_DEFINED_ID",
+    "ALIYUN_LOG_ENV_TAGS",
+];
+
 /// Tests that measure hold it alone, all others together.
 static QUIET: RwLock<()> = RwLock::new(());
 
@@ -131,8 +144,11 @@ impl Site {
     }
 
     fn prepare(&self, command: &mut Command) {
-        for name in ["RUST_LOG", "WEIR_CONFIG", "WEIR_MACHINE_GROUP"] {
-            command.env_remove(name);
+        for name in SETTINGS {
+            // Unless the test has set it.
+            if !command.get_envs().any(|(known, _)| known == name) {
+                command.env_remove(name);
+            }
         }
         command
             .current_dir(self.dir.path())
@@ -192,10 +208,15 @@ impl Site {
     }
 
     /// Starts an agent that follows, by a command to which only weir's arguments are missing.
-    pub fn start_by(&self, mut command: Command) -> Agent<'_> {
+    pub fn start_by(&self, command: Command) -> Agent<'_> {
+        self.start_with(command, &["-c", "weir.yaml"])
+    }
+
+    /// The same with arguments of `run` that say which configuration.
+    pub fn start_with(&self, mut command: Command, args: &[&str]) -> Agent<'_> {
         let _ = fs::remove_file(self.path("summary.json"));
         self.prepare(&mut command);
-        command.args(["run", "-c", "weir.yaml", "--summary", "summary.json"]);
+        command.args(["run", "--summary", "summary.json"]).args(args);
         let file = |name: &str| File::create(self.path(name)).unwrap();
         let child = command.stdout(file("stdout")).stderr(file("stderr")).spawn().unwrap();
         Agent { site: self, child, counted: HashMap::new() }
@@ -437,9 +458,15 @@ impl Agent<'_> {
 
     /// Asks the agent to stop, and waits until it has. It exits with 0.
     #[track_caller]
-    pub fn stop(mut self) -> Ran {
-        let peak = peak_memory(self.pid()).unwrap_or_default();
+    pub fn stop(self) -> Ran {
         self.signal(Signal::TERM);
+        self.end()
+    }
+
+    /// Waits until the agent has come to its end. It exits with 0.
+    #[track_caller]
+    pub fn end(mut self) -> Ran {
+        let peak = peak_memory(self.pid()).unwrap_or_default();
         let status = self.wait_for_end();
         let stdout = fs::read(self.site.path("stdout")).unwrap();
         let ran = self.site.ran(Done { status, stdout, stderr: self.stderr(), peak });

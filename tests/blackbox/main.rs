@@ -10,6 +10,7 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
+//! [`pod`] what a container's manifest says: variables, and when to end ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
 //! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
 //! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused.
@@ -36,6 +37,7 @@ mod kills;
 mod logrotate;
 mod multiline;
 mod order;
+mod pod;
 mod proxy;
 mod refused;
 mod restart;

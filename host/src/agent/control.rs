@@ -60,7 +60,7 @@ impl Control for Agent {
     }
 
     fn recent(&self, name: &LogstoreName, bytes: usize) -> Result<Vec<Batch>> {
-        let settings = settings::source(&self.logstore_of(name)?.files)?;
+        let settings = settings::source(&self.logstore_of(name)?.files, self.tags.clone())?;
         todo_recent(&settings, bytes)
     }
 

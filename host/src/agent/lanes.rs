@@ -166,7 +166,7 @@ impl Agent {
     ) -> Result<()> {
         let RunningLane { logstore, number, orders, accounts, plugins, .. } = running;
         let (name, number) = (logstore.name.to_string(), *number);
-        let settings = settings::source(&logstore.files)?;
+        let settings = settings::source(&logstore.files, self.tags.clone())?;
         let known = self.checkpoint.load(&name)?;
         let source = Source::new(settings, known, self.watch.clone(), News::new(self.wake(number)))?;
         for (id, position) in source.begun() {

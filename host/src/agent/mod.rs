@@ -28,6 +28,7 @@ use crate::books::Books;
 use crate::checkpoint::Checkpoint;
 use crate::config::{Config, ConfigErrors, Logstore, Problem};
 use crate::confine::Needs;
+use crate::event::Tags;
 use crate::heap::Trim;
 use crate::lane::{Mode, Scratch, Tap};
 use crate::registry::Registry;
@@ -51,6 +52,7 @@ pub struct Agent {
     schedule: Arc<Schedule<Scratch>>,
     mode: Mode,
     groups: Vec<String>,
+    tags: Arc<Tags>,
     /// What the process is confined to, if it is.
     granted: Option<Needs>,
     watch: Arc<Watch>,
@@ -78,6 +80,8 @@ pub struct Agent {
 pub struct Options {
     /// The groups that this agent belongs to.
     pub machine_groups: Vec<String>,
+    /// Tags of all events, besides those of their files.
+    pub tags: Arc<Tags>,
     /// Follow, or settle what is there.
     pub mode: Mode,
     /// Who looks on, by logstore.
@@ -140,6 +144,7 @@ impl Agent {
         let agent = Agent {
             mode: options.mode,
             groups: options.machine_groups,
+            tags: options.tags,
             granted: options.granted,
             watch: Watch::start(),
             sandbox: plugins.sandbox().clone(),

@@ -1,8 +1,11 @@
 //! What the configuration says, in the words of those who do it.
 
+use std::sync::Arc;
+
 use anyhow::{Context, Result};
 
 use crate::config;
+use crate::event::Tags;
 use crate::sandbox::{Limits, OnFault};
 use crate::source;
 use crate::source::decode::{self, Decoder};
@@ -40,7 +43,7 @@ pub fn on_fault(on_fault: config::OnFault) -> OnFault {
 }
 
 /// How a logstore's files are read.
-pub fn source(files: &config::Files) -> Result<source::Settings> {
+pub fn source(files: &config::Files, tags: Arc<Tags>) -> Result<source::Settings> {
     let multiline = files.multiline.as_ref().map(|multiline| {
         let patterns = match &multiline.patterns {
             config::Patterns::Start(start) => Patterns::Start(start.clone()),
@@ -81,6 +84,7 @@ pub fn source(files: &config::Files) -> Result<source::Settings> {
             max_size: files.rotated.max_size,
         },
         max_open: files.max_open_files,
+        tags,
     })
 }
 

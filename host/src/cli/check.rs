@@ -1,21 +1,20 @@
 //! `weir check`: all that is wrong with a configuration.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
+use super::config_file::ConfigFile;
 use crate::agent::plugins::{Plugins, sandbox_for_tools};
 use crate::budget::Budget;
-use crate::config::{self, ConfigErrors};
+use crate::config::ConfigErrors;
+use crate::hint;
 
 /// Say all that is wrong with a configuration.
 ///
 /// Plugins are loaded and given their settings, as the agent would. Exits with 78 if there is any error.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The configuration
-    #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", default_value = "/etc/weir/weir.yaml")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// Leave the plugins out
     #[arg(long)]
     no_plugins: bool,
@@ -23,22 +22,25 @@ pub struct Args {
 
 pub fn run(args: &Args) -> Result<()> {
     super::start_log("warn");
-    let file = args.config.to_string_lossy();
-    let loaded = config::load(&args.config)?;
+    let file = args.config.name();
+    let loaded = args.config.load()?;
     for warning in &loaded.warnings {
         eprintln!("warning: {}", warning.in_file(&file));
     }
     let config = loaded.config;
     for logstore in config.logstores.iter().filter(|logstore| !logstore.files.root.is_dir()) {
-        let root = logstore.files.root.display();
-        eprintln!("warning: {file}: {}: the root {root} does not exist yet", logstore.name);
+        let root = &logstore.files.root;
+        eprintln!("warning: {file}: {}: the root {} does not exist yet", logstore.name, root.display());
+        if let Some(hint) = hint::near(root) {
+            eprintln!("  hint: {hint}");
+        }
     }
     if !args.no_plugins {
         let mut plugins = Plugins::new(sandbox_for_tools(&super::user_cache())?, &config.plugin_dirs);
         let chains = config.logstores.iter().map(|logstore| plugins.chain(logstore, &Budget::new(None)));
         let problems: Vec<_> = chains.filter_map(|chain| chain.err()).flatten().collect();
         if !problems.is_empty() {
-            return Err(ConfigErrors::new(&*file, problems).into());
+            return Err(ConfigErrors::new(file, problems).into());
         }
     }
     println!("{file}: no errors (logstores: {}, sinks: {})", config.logstores.len(), config.sinks.len());

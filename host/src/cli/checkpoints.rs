@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::config_file::ConfigFile;
 use crate::checkpoint;
-use crate::config;
 use crate::source::BEGUN;
 use crate::source::identity::{FileId, Position};
 use crate::source::rotation::is_gzip;
@@ -17,9 +17,8 @@ use crate::source::rotation::is_gzip;
 /// Can be asked while the agent runs: it says what was written to disk last, a second ago or so.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The configuration, of which only `data_dir` is used
-    #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", default_value = "/etc/weir/weir.yaml")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
     /// The agent's data directory, instead of the configuration's
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -35,7 +34,7 @@ pub fn run(args: &Args) -> Result<()> {
     super::start_log("warn");
     let data_dir = match &args.data_dir {
         Some(dir) => dir.clone(),
-        None => config::load(&args.config)?.config.data_dir,
+        None => args.config.load()?.config.data_dir,
     };
     let path = data_dir.join("checkpoint.redb");
     if !path.exists() {

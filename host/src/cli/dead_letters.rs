@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 
 use super::Usage;
-use crate::config::{self, Config, LogstoreName};
+use super::config_file::ConfigFile;
+use crate::config::{Config, LogstoreName};
 use crate::sink::compress;
 use crate::sink::dead_letters::{self, DeadLetters, Letter};
 use crate::sink::delivery::{Outcome, Runtime, Transport};
@@ -64,9 +65,8 @@ pub enum Command {
 /// Where they are.
 #[derive(clap::Args)]
 pub struct Place {
-    /// The configuration, as the agent has it
-    #[arg(short, long, value_name = "FILE", env = "WEIR_CONFIG", default_value = "/etc/weir/weir.yaml")]
-    config: PathBuf,
+    #[command(flatten)]
+    config: ConfigFile,
 }
 
 /// Which of them.
@@ -115,7 +115,7 @@ pub fn run(command: &Command) -> Result<()> {
 impl Place {
     /// The configuration, and the directory of its dead letters.
     fn open(&self) -> Result<(Config, PathBuf)> {
-        let config = config::load(&self.config)?.config;
+        let config = self.config.load()?.config;
         let dir = sinks::dead_letters_dir(&config);
         Ok((config, dir))
     }

@@ -3,12 +3,14 @@
 mod check;
 mod checkpoints;
 mod compile;
+mod config_file;
 mod dead_letters;
 mod demo;
 pub mod mock_log;
 mod pipe;
 mod plugin;
 mod run;
+mod tombstone;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -8,12 +8,12 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::hint::hint_among;
 use super::problem::{Problem, Problems};
 use super::raw::{Node, Value};
 use super::units::{
     CPU_HINT, DURATION_HINT, SIZE_HINT, parse_cpu, parse_duration, parse_size, show_cpu, show_duration, show_size,
 };
+use crate::hint::hint_among;
 
 /// Reads values and collects problems.
 pub struct Fields<'p> {

@@ -8,7 +8,6 @@ use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
 use globset::{GlobBuilder, GlobSetBuilder};
 
 use super::fields::{Fields, Table};
-use super::hint::hint_among;
 use super::limits::{Ceilings, limits};
 use super::problem::Problem;
 use super::project::Project;
@@ -17,6 +16,7 @@ use super::resolved::{
     Files, Format, Invalid, Logstore, LongEvent, Multiline, OnFault, Patterns, PluginRef, PluginUse, Rotated, StartAt,
 };
 use super::template::{LogstoreName, is_name};
+use crate::hint::hint_among;
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;

@@ -2,15 +2,16 @@
 //!
 //! `raw` what was typed, with `scalar` · `interpolate` `${NAME}` from the environment · `resolved` what it means,
 //! with `logstore` for the largest part of it, `project`, `admin`, `secret`, and `limits` of plugins · `fields` typed reading · `template` names and paths ·
-//! `units` sizes and durations · `problem` errors and how they are shown · `hint` did you mean.
+//! `units` sizes and durations · `problem` errors and how they are shown.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::environment;
+
 mod admin;
 mod fields;
-mod hint;
 mod interpolate;
 mod limits;
 mod logstore;
@@ -54,7 +55,7 @@ pub struct Loaded {
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.to_string_lossy();
     let text = read(path).map_err(|problem| ConfigErrors::new(&*name, vec![problem]))?;
-    parse_at(&text, &name, base_of(path), &|name| std::env::var(name).ok())
+    parse_at(&text, &name, base_of(path), &|name| environment::lookup(name, &environment::process))
 }
 
 /// Reads a config's text. `name` is the file's name: for messages, and its directory is what relative paths are

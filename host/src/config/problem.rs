@@ -63,13 +63,21 @@ pub struct ConfigErrors {
     problems: Vec<Problem>,
     /// How many there are, of which `problems` may be the first.
     total: usize,
+    /// What to do about all of them.
+    hint: Option<String>,
 }
 
 impl ConfigErrors {
     /// Errors that were found in the file of that name, in any order.
     pub fn new(file: impl Into<String>, mut problems: Vec<Problem>) -> Self {
         sort(&mut problems);
-        ConfigErrors { file: file.into(), total: problems.len(), problems }
+        ConfigErrors { file: file.into(), total: problems.len(), problems, hint: None }
+    }
+
+    /// The same with a hint that is about the file as a whole.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 
     /// The errors, in the order of their lines. Only the first thousand of a file are kept.
@@ -90,7 +98,7 @@ impl fmt::Display for ConfigErrors {
         if self.problems.len() < total {
             write!(f, ", {} of them shown", self.problems.len())?;
         }
-        Ok(())
+        self.hint.iter().try_for_each(|hint| write!(f, "\nhint: {}", Printable(hint)))
     }
 }
 

@@ -141,6 +141,7 @@ impl Run<'_> {
             ignore_older: None,
             rotated: Rotated { wait: WAIT, max_files: 1000, max_size: 1 << 40 },
             max_open: if self.random.clone().bool() { 1000 } else { 2 },
+            tags: Arc::default(),
         }
     }
 

@@ -38,7 +38,7 @@ impl Source {
         let meta = file.meta().unwrap_or(meta);
         let key = self.take_key();
         let mut reader = Reader::new(file, &meta, key, self.settings.decoder);
-        reader.rename(&self.settings.root, &path, &self.host);
+        reader.rename(&self.settings.root, &path, &self.host, &self.settings.tags);
         reader.detect_gzip();
         let mut tracked = Tracked {
             reader,

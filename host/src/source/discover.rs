@@ -14,6 +14,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::disk::{Bytes, DirStamp, Kind, Meta, Tree};
 use super::identity::FileId;
+use crate::hint;
 
 /// How deep a walk goes below the root.
 const DEEPEST: usize = 32;
@@ -134,7 +135,7 @@ impl Discovery {
             }
             Err(error) => {
                 if !self.has_warned {
-                    tracing::warn!(root = ?self.root, "cannot read this root; its files are read when it can be: {error}");
+                    self.warn(&error);
                 }
                 self.has_warned = true;
                 let was_open = std::mem::take(&mut self.is_open);
@@ -142,6 +143,9 @@ impl Discovery {
                 return (if was_open { Scan::Changed(Vec::new()) } else { Scan::Same }, false);
             }
         };
+        if self.has_warned {
+            tracing::info!(root = ?self.root, "this root can be read now");
+        }
         (self.has_warned, self.is_open) = (false, true);
         let mut before = std::mem::take(&mut self.directories);
         let mut walk = Walk { has_changed: is_new, all, before: &mut before };
@@ -256,6 +260,17 @@ impl Discovery {
         }
         listed.inner.sort();
         listed
+    }
+
+    fn warn(&self, error: &io::Error) {
+        let (root, hint) = (&self.root, hint::near(&self.root));
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                tracing::warn!(?root, "this root does not exist; its files are read when it does{hint}");
+            }
+            _ => tracing::warn!(?root, "cannot read this root; its files are read when it can be: {error}{hint}"),
+        }
     }
 
     fn refuse(&mut self, link: &Path, error: &io::Error) {

@@ -118,7 +118,7 @@ impl Source {
 
     fn rename(&mut self, id: FileId, path: &Path) {
         if let Some(tracked) = self.files.get_mut(&id) {
-            tracked.reader.rename(&self.settings.root, path, &self.host);
+            tracked.reader.rename(&self.settings.root, path, &self.host, &self.settings.tags);
         }
     }
 

@@ -454,8 +454,8 @@ impl Source {
 
     /// Lets go of all files; what is not read of those that were deleted or renamed cannot be read by anybody else.
     pub fn end(&mut self) {
-        let missing = |(_, file): &(&FileId, &Box<Tracked>)| file.missing_since.is_some() && !file.reader.is_at_end();
-        let lost: Vec<_> = self.files.iter().filter(missing).map(|(id, _)| *id).collect();
+        let is_lost = |file: &Tracked| file.missing_since.is_some() && !file.reader.is_at_end();
+        let lost: Vec<_> = self.files.iter().filter(|(_, file)| is_lost(file)).map(|(id, _)| *id).collect();
         lost.into_iter().for_each(|id| self.abandon(id));
     }
 

@@ -205,12 +205,12 @@ impl Reader {
     }
 
     /// Notes by which path the file is now found, relative to the root.
-    pub fn rename(&mut self, root: &Path, path: &Path, host: &str) {
+    pub fn rename(&mut self, root: &Path, path: &Path, host: &str, of_all: &Tags) {
         if self.name.path.strip_prefix(root) != Ok(path) {
             let before = &*self.name;
             self.former = before.path.clone();
             self.name = Arc::new(Name { path: root.join(path), ..before.clone() });
-            self.tags = Arc::new(super::tags::tags(root, path, host));
+            self.tags = Arc::new(super::tags::tags(root, path, host, of_all));
         }
     }
 

@@ -1,10 +1,12 @@
 //! Which files a source reads, and how.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::decode::Decoder;
 use super::framing::Framing;
+use crate::event::Tags;
 
 /// Where a new file is begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,8 @@ pub struct Settings {
     pub rotated: Rotated,
     /// Files that are open at once.
     pub max_open: usize,
+    /// Tags of all files, besides those that a path has.
+    pub tags: Arc<Tags>,
 }
 
 /// What is kept of files that were deleted, or renamed so that the globs don't match any more.

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::event::Tags;
 
-/// `path` and `host`; for a path as the kubelet makes it also `namespace`, `pod`, `uid` and `container`.
-pub fn tags(root: &Path, path: &Path, host: &str) -> Tags {
+/// `path` and `host`; for a path as the kubelet makes it also `namespace`, `pod`, `uid` and `container`; and what all
+/// files have, unless it has one of these names.
+pub fn tags(root: &Path, path: &Path, host: &str, of_all: &Tags) -> Tags {
     let whole = root.join(path);
     let mut tags =
         vec![("path".to_owned(), whole.to_string_lossy().into_owned()), ("host".to_owned(), host.to_owned())];
@@ -14,6 +15,12 @@ pub fn tags(root: &Path, path: &Path, host: &str) -> Tags {
         let named = [("namespace", pod.namespace), ("pod", pod.name)].into_iter().chain(uid);
         let named = named.chain([("container", pod.container)]);
         tags.extend(named.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+    let own = tags.len();
+    for tag in of_all {
+        if !tags[..own].iter().any(|(name, _)| *name == tag.0) {
+            tags.push(tag.clone());
+        }
     }
     tags
 }
@@ -62,7 +69,7 @@ mod tests {
     use super::*;
 
     fn names(path: &str) -> Vec<String> {
-        let tags = tags(Path::new("/var/log"), Path::new(path), "node-1").into_iter().skip(2);
+        let tags = tags(Path::new("/var/log"), Path::new(path), "node-1", &Tags::new()).into_iter().skip(2);
         tags.map(|(name, value)| format!("{name}={value}")).collect()
     }
 
@@ -94,8 +101,21 @@ mod tests {
 
     #[test]
     fn every_file_has_its_path_and_its_host() {
-        let tags = tags(Path::new("/var/log"), Path::new("a.log"), "node-1");
+        let tags = tags(Path::new("/var/log"), Path::new("a.log"), "node-1", &Tags::new());
         let expected = [("path", "/var/log/a.log"), ("host", "node-1")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(tags, expected);
+    }
+
+    #[test]
+    fn what_all_files_have_does_not_hide_what_a_path_says() {
+        let pair = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        let of_all = [("namespace", "weir"), ("node", "n1"), ("path", "x")].map(pair).to_vec();
+        let names = |path: &str| {
+            let tags = tags(Path::new("/var/log"), Path::new(path), "node-1", &of_all).into_iter().skip(2);
+            tags.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(names("a.log"), ["namespace=weir", "node=n1"]);
+        let expected = ["namespace=shop", "pod=web-0", "uid=1", "container=c", "node=n1"];
+        assert_eq!(names("pods/shop_web-0_1/c/0.log"), expected);
     }
 }
