@@ -2,6 +2,8 @@
 
 mod disk;
 mod find;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 pub use find::find;
