@@ -11,6 +11,7 @@ use crate::budget::Budget;
 use crate::config::{self, Logstore, LogstoreName, Place, PluginRef, Problem};
 use crate::registry::{self, Registry};
 use crate::sandbox::compile::{ByChild, Cache, Compiler};
+use crate::sandbox::limits::COMPONENT_BYTES;
 use crate::sandbox::{Chain, Limits, Plugin, Sandbox, Stage};
 use crate::secret::{Stamp, stamp};
 
@@ -114,8 +115,8 @@ impl Plugins {
             return Err(problems);
         }
         if let Some(slot) = slot {
-            let (plugin, settings) = self.uploaded(&logstore.name, version).map_err(wrong)?;
-            chain.insert(slot, uploaded(logstore, slot, plugin, settings, version));
+            let used = self.uploaded(logstore, slot, version).map_err(wrong)?;
+            chain.insert(slot, used);
         }
         Ok(chain)
     }
@@ -137,19 +138,20 @@ impl Plugins {
         Ok(chain)
     }
 
-    /// An uploaded plugin, and its settings.
-    fn uploaded(&mut self, name: &LogstoreName, number: u64) -> Result<(Arc<Plugin>, String)> {
+    /// A version that was uploaded.
+    fn uploaded(&mut self, logstore: &Logstore, slot: usize, number: u64) -> Result<Used> {
         let registry = self.registry.as_ref().context("nothing can be uploaded here")?;
-        let version = registry.version(name, number)?;
+        let version = registry.version(&logstore.name, number)?;
         let plugin = match self.uploaded.get(&version.digest) {
             Some(plugin) => plugin.clone(),
             None => {
-                let plugin = self.sandbox.load_bytes(registry.blob(&version.digest)?, &version.name)?;
+                let (bytes, limits) = (registry.blob(&version.digest)?, limits_of(logstore, slot));
+                let plugin = self.sandbox.load_bytes(bytes, &version.name, COMPONENT_BYTES, &limits)?;
                 self.uploaded.insert(version.digest.clone(), plugin.clone());
                 plugin
             }
         };
-        Ok((plugin, version.settings.to_string()))
+        Ok(uploaded(logstore, slot, plugin, version.settings.to_string(), number))
     }
 
     /// The chain of a logstore, or what is wrong with each of its plugins.
@@ -207,12 +209,16 @@ pub fn chain(used: &[Used], on_fault: config::OnFault, budget: &Arc<Budget>) -> 
 }
 
 /// An uploaded plugin gets the limits of what it replaces, or what its project's plugins may have if nothing else is said.
+fn limits_of(logstore: &Logstore, slot: usize) -> Limits {
+    settings::limits(logstore.plugins.get(slot).map_or(&logstore.limits, |used| &used.limits))
+}
+
 fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: String, version: u64) -> Used {
     let replaced = logstore.plugins.get(slot);
     Used {
         plugin,
         settings,
-        limits: settings::limits(replaced.map_or(&logstore.limits, |used| &used.limits)),
+        limits: limits_of(logstore, slot),
         version,
         place: replaced.map_or(&logstore.place, |used| &used.place).clone(),
     }

@@ -92,6 +92,11 @@ impl Chain {
         Chain { stages, on_fault }
     }
 
+    /// From now on events on which it faults are marked, whatever was to become of them: for trying it out.
+    pub fn keep_all(&mut self) {
+        self.on_fault = OnFault::Raw;
+    }
+
     /// Whether there is no plugin.
     pub fn is_empty(&self) -> bool {
         self.stages.is_empty()

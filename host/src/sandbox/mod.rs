@@ -13,7 +13,9 @@
 pub mod admission;
 pub mod api;
 pub mod chain;
+pub mod check;
 pub mod compile;
+pub mod dry_run;
 pub mod engine;
 pub mod guest;
 pub mod instance;
@@ -31,6 +33,7 @@ use wasmtime::{Engine, Store};
 
 use admission::Admitted;
 use api::v0_1;
+use check::{Check, During, Failed};
 use compile::Compiler;
 
 pub use admission::Metadata;
@@ -66,18 +69,22 @@ impl Sandbox {
 
     /// Admits, compiles and links the plugin in a file.
     pub fn load(&self, path: &Path) -> Result<Arc<Plugin>> {
-        let describe = || format!("plugin {}", path.display());
-        self.ready(admission::admit_file(path)?).with_context(describe)
+        let admitted = admission::admit_file(path)?;
+        self.compile(admitted).with_context(|| format!("plugin {}", path.display()))
     }
 
-    /// The same with the bytes of one, whose name is that if it says none itself.
-    pub fn load_bytes(&self, bytes: Vec<u8>, name: &str) -> Result<Arc<Plugin>> {
-        self.ready(admission::admit(bytes, name)?)
+    /// Admits, compiles and links the plugin of these bytes, of which there are at most so many. `name` is used if it
+    /// doesn't say one.
+    pub fn load_bytes(&self, bytes: Vec<u8>, name: &str, most: u64, limits: &Limits) -> Result<Arc<Plugin>, Failed> {
+        let admitted = admission::admit_upload(bytes, name, most)?;
+        admitted.check_limits(limits)?;
+        self.compile(admitted).during(Check::Compile)
     }
 
-    fn ready(&self, Admitted { bytes, digest, metadata }: Admitted) -> Result<Arc<Plugin>> {
-        let component = self.compiler.compile(&self.engine, &bytes, &digest)?;
+    fn compile(&self, admitted: Admitted) -> Result<Arc<Plugin>> {
+        let component = self.compiler.compile(&self.engine, &admitted.bytes, &admitted.digest)?;
         let ready = v0_1::link(&self.linker, &component)?;
+        let Admitted { metadata, digest, .. } = admitted;
         Ok(Arc::new(Plugin { metadata, digest, ready, engine: self.engine.clone(), is_metered: self.is_metered }))
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! What there is and where it is begun is found out in `looks` and `begin`. A file has *lives*: one ends when the file is
 //! truncated, or let go, and each has a key. What is done with rotated files is in [`rotation`] (their names), `copies` (what was read already under another name) and `held` (files
-//! that are not found any more).
+//! that are not found any more). Apart from all that, [`recent()`] reads the last events.
 
 mod begin;
 mod compare;
@@ -27,6 +27,7 @@ pub mod identity;
 mod looks;
 pub mod place;
 pub mod reader;
+mod recent;
 pub mod rotation;
 mod settings;
 mod tags;
@@ -45,6 +46,7 @@ use identity::{FileId, Position};
 use reader::{Chunk, Got, Reader};
 use watch::{News, Watch};
 
+pub use recent::recent;
 pub use settings::{Rotated, Settings, StartAt};
 
 /// Bytes that are read of one file in one turn, unless a line is longer.
