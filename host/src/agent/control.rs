@@ -61,7 +61,7 @@ impl Control for Agent {
 
     fn recent(&self, name: &LogstoreName, bytes: usize) -> Result<Vec<Batch>> {
         let settings = settings::source(&self.logstore_of(name)?.files, self.tags.clone())?;
-        source::recent::recent(&settings, bytes)
+        source::recent(&settings, bytes)
     }
 
     fn chain(&self, name: &LogstoreName, candidate: Option<&Candidate>) -> Result<Chain> {

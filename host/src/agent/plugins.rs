@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use super::settings;
 use crate::budget::Budget;
-use crate::config::{self, Logstore, LogstoreName, Place, PluginRef, Problem};
+use crate::config::{self, Logstore, Place, PluginRef, Problem};
 use crate::registry::{self, Registry};
 use crate::sandbox::compile::{ByChild, Cache, Compiler};
 use crate::sandbox::limits::COMPONENT_BYTES;

@@ -62,7 +62,12 @@ impl Tail<'_> {
         let Some(file) = self.discovery.open(path, meta.id)? else { return Ok(Vec::new()) };
         let meta = file.meta()?;
         let mut reader = Reader::new(file, &meta, 0, *decoder);
-        reader.rename(root, Path::new(path), rustix::system::uname().nodename().to_string_lossy().as_ref());
+        reader.rename(
+            root,
+            Path::new(path),
+            rustix::system::uname().nodename().to_string_lossy().as_ref(),
+            &self.settings.tags,
+        );
         reader.detect_gzip();
         let start = if reader.is_compressed() { 0 } else { meta.len.saturating_sub(bytes) / UNIT * UNIT };
         if start > 0 {
