@@ -181,6 +181,7 @@ mod tests {
                 ignore_older: None,
                 rotated: Rotated { wait: Duration::ZERO, max_files: 0, max_size: 0 },
                 max_open: 1,
+                tags: Default::default(),
             };
             Site { dir, settings, age: 0 }
         }
