@@ -13,7 +13,7 @@
 //! [`pod`] what a container's manifest says: variables, and when to end ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
 //! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
-//! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused.
+//! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused · [`docs`] where links lead.
 
 mod bombs;
 mod budget;
@@ -26,6 +26,7 @@ mod crowd;
 mod dead_letters;
 mod delivery;
 mod disk;
+mod docs;
 mod evil;
 mod faults;
 mod follow;
