@@ -6,9 +6,9 @@ import re
 import time
 
 import cramjam
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 import common
+import protobuf
 
 # One label, with a string as Go quotes it.
 LABEL = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"((?:[^"\\\n]|\\.)*)"\s*')
@@ -16,36 +16,22 @@ ESCAPE = re.compile(r'\\(?:([abfnrtv\\"])|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U(
 PLAIN = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"'}
 
 
-def push_request():
-    """The class of a PushRequest. Strings are bytes here: whether they are UTF-8 is for us to say."""
-    file = descriptor_pb2.FileDescriptorProto(name="logproto.proto", package="logproto", syntax="proto3")
-    kinds = descriptor_pb2.FieldDescriptorProto
-
-    def define(name, *fields):
-        made = file.message_type.add(name=name)
-        for number, field, label, kind in fields:
-            added = made.field.add(name=field, number=number, label={"one": 1, "many": 3}[label])
-            if kind[0].isupper():
-                added.type, added.type_name = kinds.TYPE_MESSAGE, ".logproto." + kind
-            else:
-                added.type = getattr(kinds, "TYPE_" + kind.upper())
-
-    define("Timestamp", (1, "seconds", "one", "int64"), (2, "nanos", "one", "int32"))
-    define("Pair", (1, "name", "one", "bytes"), (2, "value", "one", "bytes"))
-    define(
-        "Entry",
-        (1, "timestamp", "one", "Timestamp"),
-        (2, "line", "one", "bytes"),
-        (3, "structuredMetadata", "many", "Pair"),
-    )
-    define("Stream", (1, "labels", "one", "bytes"), (2, "entries", "many", "Entry"), (3, "hash", "one", "uint64"))
-    define("PushRequest", (1, "streams", "many", "Stream"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("logproto.PushRequest"))
-
-
-PushRequest = push_request()
+# Strings are bytes here: whether they are UTF-8 is for us to say.
+(PushRequest,) = protobuf.classes(
+    "logproto",
+    {
+        "Timestamp": [(1, "seconds", "one", "int64"), (2, "nanos", "one", "int32")],
+        "Pair": [(1, "name", "one", "bytes"), (2, "value", "one", "bytes")],
+        "Entry": [
+            (1, "timestamp", "one", "Timestamp"),
+            (2, "line", "one", "bytes"),
+            (3, "structuredMetadata", "many", "Pair"),
+        ],
+        "Stream": [(1, "labels", "one", "bytes"), (2, "entries", "many", "Entry"), (3, "hash", "one", "uint64")],
+        "PushRequest": [(1, "streams", "many", "Stream")],
+    },
+    "PushRequest",
+)
 
 
 def labels(source):
@@ -121,14 +107,9 @@ class Loki(common.Server):
         if request.headers.get("content-encoding", "snappy") != "snappy":
             raise self.refused(400, "Content-Encoding %r" % request.headers["content-encoding"])
         try:
-            raw = bytes(cramjam.snappy.decompress_raw(request.wire))
-            push = PushRequest.FromString(raw)
-        except (cramjam.DecompressionError, message.DecodeError) as error:
-            raise self.refused(400, "decoding: %s" % error)
-        size = push.ByteSize()
-        push.DiscardUnknownFields()
-        if push.ByteSize() != size:
-            raise self.refused(400, "fields that a PushRequest does not have")
+            push = protobuf.read(PushRequest, bytes(cramjam.snappy.decompress_raw(request.wire)))
+        except (cramjam.DecompressionError, ValueError) as error:
+            raise self.refused(400, str(error))
         to = {"tenant": tenant or "fake"}
         events = [line for stream in push.streams for line in self.stream(to, stream)]
         if not events:

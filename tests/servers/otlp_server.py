@@ -7,10 +7,10 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
-from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
 
 import common
+import protobuf
 
 SERVICE = "opentelemetry.proto.collector.logs.v1.LogsService"
 CODES = {
@@ -27,31 +27,17 @@ CODES = {
 }
 
 
-def rpc_messages():
-    """The classes of google.rpc's Status and RetryInfo."""
-    file = descriptor_pb2.FileDescriptorProto(name="rpc.proto", package="google.rpc", syntax="proto3")
-    kinds = descriptor_pb2.FieldDescriptorProto
-
-    def define(name, *fields):
-        made = file.message_type.add(name=name)
-        for number, field, label, kind in fields:
-            added = made.field.add(name=field, number=number, label={"one": 1, "many": 3}[label])
-            if kind[0].isupper():
-                added.type, added.type_name = kinds.TYPE_MESSAGE, ".google.rpc." + kind
-            else:
-                added.type = getattr(kinds, "TYPE_" + kind.upper())
-
-    define("Any", (1, "type_url", "one", "string"), (2, "value", "one", "bytes"))
-    define("Status", (1, "code", "one", "int32"), (2, "message", "one", "string"), (3, "details", "many", "Any"))
-    define("Duration", (1, "seconds", "one", "int64"), (2, "nanos", "one", "int32"))
-    define("RetryInfo", (1, "retry_delay", "one", "Duration"))
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    names = ["google.rpc.Status", "google.rpc.RetryInfo"]
-    return [message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in names]
-
-
-Status, RetryInfo = rpc_messages()
+Status, RetryInfo = protobuf.classes(
+    "google.rpc",
+    {
+        "Any": [(1, "type_url", "one", "string"), (2, "value", "one", "bytes")],
+        "Status": [(1, "code", "one", "int32"), (2, "message", "one", "string"), (3, "details", "many", "Any")],
+        "Duration": [(1, "seconds", "one", "int64"), (2, "nanos", "one", "int32")],
+        "RetryInfo": [(1, "retry_delay", "one", "Duration")],
+    },
+    "Status",
+    "RetryInfo",
+)
 
 
 class Otlp(common.Server):
@@ -87,13 +73,9 @@ class Otlp(common.Server):
             except ValueError as error:
                 raise self.refused(400, str(error))
         try:
-            export = ExportLogsServiceRequest.FromString(raw)
-        except message.DecodeError as error:
+            export = protobuf.read(ExportLogsServiceRequest, raw)
+        except ValueError as error:
             raise self.refused(400, str(error))
-        size = export.ByteSize()
-        export.DiscardUnknownFields()
-        if export.ByteSize() != size:
-            raise self.refused(400, "fields that logs do not have")
         return self.export("grpc" if is_grpc else "http", export)
 
     def export(self, transport, export):
