@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
@@ -126,6 +126,31 @@ impl Site {
     pub fn config_with(&self, logstores: &str, sinks: &str) {
         let plugins = format!("plugin_dirs: [{:?}, plugins]", plugins());
         self.write("weir.yaml", format!("data_dir: data\n{plugins}\nlogstores:\n{logstores}\nsinks:\n{sinks}\n"));
+    }
+
+    /// Writes `weir.yaml` with the logstore `shop/app` of what is in `logs`, with more keys, and its sink, as its keys.
+    pub fn config_app(&self, logstore: &str, sink: &str) {
+        let keys = format!("name: shop/app\n  files: {{ root: logs }}\n  sink: s\n  {logstore}");
+        self.config_with(&format!("- {keys}"), &format!("  s: {{ max_backoff: 1s, {sink} }}"));
+    }
+
+    /// Writes `weir.yaml` with the logstores `a/b` of raw lines, in `logs/raw*.log`, and `a/json` of parsed ones, in
+    /// `logs/*.json`, and their sink, as its keys.
+    pub fn config_raw_and_json(&self, sink: &str) {
+        let logstores = "
+- { name: a/b, files: { root: logs, include: ['raw*.log'] }, sink: s }
+- name: a/json
+  files: { root: logs, include: ['*.json'] }
+  plugins: [{ use: json, settings: { duplicates: keep, time: { field: ts, format: rfc3339 } } }]
+  sink: s";
+        self.config_with(logstores, &format!("  s: {{ max_backoff: 1s, {sink} }}"));
+    }
+
+    /// Panics if an agent that has ended said a secret, or wrote it into its summary.
+    #[track_caller]
+    pub fn assert_discreet(&self, ran: &Ran, secret: &str) {
+        let summary = fs::read_to_string(self.path("summary.json")).unwrap();
+        assert!(!ran.stderr.contains(secret) && !summary.contains(secret), "{}{summary}", ran.stderr);
     }
 
     /// The dead letters of a logstore: the reason, and what was sent.
@@ -586,6 +611,11 @@ pub fn numbers(range: std::ops::Range<u64>) -> String {
 /// The same as [`numbers`], as what comes out.
 pub fn numbered(range: std::ops::Range<u64>) -> Vec<String> {
     range.map(|number| number.to_string()).collect()
+}
+
+/// Unix nanoseconds.
+pub fn now_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
 }
 
 /// nginx's log lines, always the same.

@@ -2,9 +2,6 @@
 //!
 //! A stand-in refuses and records whatever breaks its protocol, and keeps each event that it has acknowledged.
 
-// Sinks bring tests that use what is left.
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -43,7 +40,6 @@ pub struct Event {
 /// A request that a server has answered.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Request {
-    pub method: String,
     pub target: String,
     /// By lower-case name.
     pub headers: BTreeMap<String, String>,
@@ -52,8 +48,6 @@ pub struct Request {
     pub status: u16,
     /// How many were stored.
     pub events: usize,
-    /// How many requests were being worked on when it began, itself included.
-    pub at_once: usize,
 }
 
 /// A stand-in that runs. Dropped, it ends.
@@ -133,6 +127,14 @@ impl Server {
     /// The events that it has acknowledged, in their order.
     pub fn events(&self) -> Vec<Event> {
         self.lines("")
+    }
+
+    /// That field of each event, which is a number, sorted: payloads may overtake each other.
+    pub fn numbers(&self, field: &str) -> Vec<u64> {
+        let number = |event: &Event| event.fields[field].as_str().unwrap().parse().unwrap();
+        let mut numbers: Vec<_> = self.events().iter().map(number).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     /// The requests that it has answered, in their order.
@@ -435,14 +437,11 @@ pub fn nginx(upstream: u16, front: Front) -> Nginx {
 /// A request that nginx has answered.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Passed {
-    pub method: String,
-    pub target: String,
     pub protocol: String,
     pub status: u16,
     /// The client's name, if it had a certificate; and whether that was good.
     pub client: String,
     pub verified: String,
-    pub tls: String,
     pub body: String,
 }
 

@@ -1,31 +1,15 @@
 //! The sink `clickhouse`, against Debian's own, which is an old one.
 
-use std::fs;
-
 use serde_json::{Value, json};
 
 use crate::harness::{Site, numbers};
 use crate::proxy::{Fault, Proxy};
 use crate::servers::{ClickHouse, clickhouse};
 
-/// A sink `ch` with more keys, and the logstores `a/b` of raw lines and `a/json` of parsed ones.
 fn configure(site: &Site, port: u16, keys: &str) {
-    let text = format!(
-        "data_dir: data
-plugin_dirs: [{:?}]
-logstores:
-  - {{ name: a/b, files: {{ root: logs, include: ['raw*.log'] }}, sink: ch }}
-  - name: a/json
-    files: {{ root: logs, include: ['*.json'] }}
-    plugins: [{{ use: json, settings: {{ duplicates: keep, time: {{ field: ts, format: rfc3339 }} }} }}]
-    sink: ch
-sinks:
-  ch: {{ type: clickhouse, url: 'http://127.0.0.1:{port}', table: '{{project}}_{{logstore}}', tags: string,
-    max_backoff: 1s, {keys} }}
-",
-        crate::harness::plugins()
-    );
-    site.write("weir.yaml", text);
+    let table = "{project}_{logstore}";
+    let url = format!("http://127.0.0.1:{port}");
+    site.config_raw_and_json(&format!("type: clickhouse, url: '{url}', table: '{table}', tags: string, {keys}"));
 }
 
 /// A server with a table for raw lines that are numbers.
@@ -110,14 +94,9 @@ fn a_poisonous_event_is_set_aside_alone() {
     ran.assert_counts("a/b", [1000, 999, 0, 0]);
     assert_eq!(ran.summary["a/b"]["dead_lettered"], 1);
     assert_eq!(numbers_of(&server), [999, 999, 0, 998]);
-    let letters: Vec<_> =
-        fs::read_dir(site.path("data/dead_letters/a/b")).unwrap().map(|e| e.unwrap().path()).collect();
-    let [letter] = &letters[..] else { panic!("{letters:?}") };
-    let letter = fs::read_to_string(letter).unwrap();
-    let (head, body) = letter.split_once('\n').unwrap();
-    let head: Value = serde_json::from_str(head).unwrap();
-    assert!(head["reason"].as_str().unwrap().starts_with("code 27: Code: 27, "), "{head}");
-    assert_eq!(serde_json::from_str::<Value>(body).unwrap()["content"], "a secret word");
+    let [(reason, body)] = &site.dead_letters("a/b")[..] else { panic!("one dead letter") };
+    assert!(reason.starts_with("code 27: Code: 27, "), "{reason}");
+    assert_eq!(serde_json::from_slice::<Value>(body).unwrap()["content"], "a secret word");
     assert!(!ran.stderr.contains("a secret word"), "{}", ran.stderr);
 }
 

@@ -1,49 +1,20 @@
 //! The sink `elasticsearch`, against a stand-in for its bulk API.
 
-use std::fs;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Site, numbered, numbers};
+use crate::harness::{Site, numbers};
 use crate::proxy::{Fault, Proxy};
 use crate::servers::{Server, certificates};
 
-/// A sink `es` with more keys, and the logstores `a/b` of raw lines and `a/json` of parsed ones.
 fn configure(site: &Site, url: &str, keys: &str) {
-    let text = format!(
-        "data_dir: data
-plugin_dirs: [{:?}]
-logstores:
-  - {{ name: a/b, files: {{ root: logs, include: ['raw*.log'] }}, sink: es }}
-  - name: a/json
-    files: {{ root: logs, include: ['*.json'] }}
-    plugins: [{{ use: json, settings: {{ duplicates: keep, time: {{ field: ts, format: rfc3339 }} }} }}]
-    sink: es
-sinks:
-  es: {{ type: elasticsearch, url: '{url}', index: 'logs-{{project}}-{{logstore}}', {keys} }}
-",
-        crate::harness::plugins()
-    );
-    site.write("weir.yaml", text);
+    let index = "logs-{project}-{logstore}";
+    site.config_raw_and_json(&format!("type: elasticsearch, url: '{url}', index: '{index}', {keys}"));
 }
 
 fn http(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
-}
-
-/// The field `content` of all events, sorted as numbers.
-fn contents(server: &Server) -> Vec<String> {
-    let mut numbers: Vec<u64> =
-        server.events().iter().map(|event| event.fields["content"].as_str().unwrap().parse().unwrap()).collect();
-    numbers.sort();
-    numbers.iter().map(u64::to_string).collect()
-}
-
-/// The files of dead letters of a logstore.
-fn letters(site: &Site, logstore: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(site.path("data/dead_letters").join(logstore));
-    entries.into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
 }
 
 #[test]
@@ -105,11 +76,11 @@ fn ten_thousand_lines_arrive_once_also_when_it_pushes_back() {
     for args in [&[][..], &["--fail", "503:5", "--fail", "429:5", "--busy-items", "700"]] {
         let site = Site::new();
         let server = Server::start("elasticsearch", args);
-        configure(&site, &http(server.port), "action: index, batch: { max_events: 1000 }, max_backoff: 1s");
+        configure(&site, &http(server.port), "action: index, batch: { max_events: 1000 }");
         site.write("logs/raw.log", numbers(0..10_000));
         site.run().assert_counts("a/b", [10_000, 10_000, 0, 0]);
         assert_eq!(server.errors(), "");
-        assert!(contents(&server) == numbered(0..10_000), "some are lost or doubled");
+        assert!(server.numbers("content").into_iter().eq(0..10_000), "some are lost or doubled");
     }
 }
 
@@ -122,15 +93,12 @@ fn a_poisonous_event_is_set_aside_alone() {
     let ran = site.run();
     ran.assert_counts("a/b", [1000, 999, 0, 0]);
     assert_eq!(ran.summary["a/b"]["dead_lettered"], 1);
-    let expected: Vec<_> = numbered(0..1000).into_iter().filter(|number| number != "666").collect();
-    assert_eq!(contents(&server), expected);
-    let [letter] = &letters(&site, "a/b")[..] else { panic!("{:?}", letters(&site, "a/b")) };
-    let letter = fs::read_to_string(letter).unwrap();
-    let lines: Vec<_> = letter.lines().collect();
-    let head: Value = serde_json::from_str(lines[0]).unwrap();
-    assert_eq!(head["reason"], "400 mapper_parsing_exception: failed to parse: it has the poison");
-    assert_eq!((lines[1], lines.len()), ("{\"create\":{}}", 3));
-    assert_eq!(serde_json::from_str::<Value>(lines[2]).unwrap()["content"], "666");
+    assert!(server.numbers("content").into_iter().eq((0..1000).filter(|number| *number != 666)));
+    let [(reason, body)] = &site.dead_letters("a/b")[..] else { panic!("one dead letter") };
+    assert_eq!(reason, "400 mapper_parsing_exception: failed to parse: it has the poison");
+    let lines: Vec<_> = std::str::from_utf8(body).unwrap().lines().collect();
+    assert_eq!((lines[0], lines.len()), ("{\"create\":{}}", 2));
+    assert_eq!(serde_json::from_str::<Value>(lines[1]).unwrap()["content"], "666");
     assert!(!ran.stderr.contains("poison") && !ran.stderr.contains("666"), "{}", ran.stderr);
 }
 
@@ -138,7 +106,7 @@ fn a_poisonous_event_is_set_aside_alone() {
 fn a_key_that_is_wrong_is_told_of_and_may_be_repaired() {
     let site = Site::new();
     let server = Server::start("elasticsearch", &["--api-key", "right-key"]);
-    configure(&site, &http(server.port), "auth: { api_key_file: key }, max_backoff: 1s");
+    configure(&site, &http(server.port), "auth: { api_key_file: key }");
     site.write("key", "wrong-key\n");
     site.write("logs/raw.log", numbers(0..100));
     let mut agent = site.start();
@@ -148,10 +116,9 @@ fn a_key_that_is_wrong_is_told_of_and_may_be_repaired() {
     server.wait_for(100);
     let ran = agent.stop();
     ran.assert_counts("a/b", [100, 100, 0, 0]);
-    assert_eq!(contents(&server), numbered(0..100));
+    assert!(server.numbers("content").into_iter().eq(0..100));
     for secret in ["wrong-key", "right-key"] {
-        let summary = fs::read_to_string(site.path("summary.json")).unwrap();
-        assert!(!ran.stderr.contains(secret) && !summary.contains(secret), "{}", ran.stderr);
+        site.assert_discreet(&ran, secret);
     }
 }
 
@@ -160,9 +127,8 @@ fn only_a_server_with_a_certificate_that_is_trusted_gets_anything() {
     let site = Site::new();
     let server = Server::start_tls("elasticsearch", false, &["--basic", "user:secret-word"]);
     let url = format!("https://localhost:{}", server.port);
-    let keys = |ca: &PathBuf| {
-        format!("auth: {{ user: user, password: secret-word }}, max_backoff: 1s, tls: {{ ca: '{}' }}", ca.display())
-    };
+    let keys =
+        |ca: &PathBuf| format!("auth: {{ user: user, password: secret-word }}, tls: {{ ca: '{}' }}", ca.display());
     configure(&site, &url, &keys(&certificates().other_ca));
     site.write("logs/raw.log", numbers(0..10));
     let mut agent = site.start();
@@ -172,7 +138,7 @@ fn only_a_server_with_a_certificate_that_is_trusted_gets_anything() {
     assert!(server.requests().is_empty() && !said.contains("secret-word"), "{said}");
     configure(&site, &url, &keys(&certificates().ca));
     site.run().assert_counts("a/b", [10, 10, 0, 0]);
-    assert_eq!(contents(&server), numbered(0..10));
+    assert!(server.numbers("content").into_iter().eq(0..10));
 }
 
 #[test]
@@ -180,7 +146,7 @@ fn an_answer_that_is_lost_costs_duplicates_and_rubbish_delivers_nothing() {
     let site = Site::new();
     let server = Server::start("elasticsearch", &[]);
     let proxy = Proxy::start(server.port);
-    configure(&site, &http(proxy.port), "max_backoff: 1s");
+    configure(&site, &http(proxy.port), "");
     let body = "<html>welcome</html>".to_owned();
     proxy.set(Fault::Status { code: 200, headers: Vec::new(), body, requests: 1_000_000 });
     site.write("logs/raw.log", numbers(0..10));
@@ -194,7 +160,7 @@ fn an_answer_that_is_lost_costs_duplicates_and_rubbish_delivers_nothing() {
     agent.wait("everything to be settled", |_| server.events().len() >= 20);
     let ran = agent.stop();
     ran.assert_counts("a/b", [10, 10, 0, 0]);
-    let mut found = contents(&server);
+    let mut found = server.numbers("content");
     found.dedup();
-    assert_eq!(found, numbered(0..10));
+    assert!(found.into_iter().eq(0..10));
 }

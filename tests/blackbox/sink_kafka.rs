@@ -6,11 +6,17 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::harness::{Site, plugins};
-use crate::servers::{Event, Server};
+use crate::proxy::{Broker, Proxy, Tls, User};
+use crate::servers::{Event, Server, certificates};
 
 /// The logstore `shop/web`, with more keys, which goes to the topic `logs-shop`.
 fn config(site: &Site, server: &Server, logstore: &str, sink: &str) {
-    let brokers: Vec<_> = server.listens.split(',').collect();
+    config_at(site, &server.listens, logstore, sink);
+}
+
+/// The same with these brokers.
+fn config_at(site: &Site, brokers: &str, logstore: &str, sink: &str) {
+    let brokers: Vec<_> = brokers.split(',').collect();
     site.write(
         "weir.yaml",
         format!(
@@ -228,4 +234,96 @@ fn an_outage_of_all_brokers_is_told_and_nothing_is_lost() {
     });
     agent.stop();
     assert_eq!(server.errors(), "");
+}
+
+/// A cluster of one broker.
+fn one_broker() -> Server {
+    Server::start("kafka", &["--brokers", "1", "--topic", "logs-shop:1"])
+}
+
+#[test]
+fn a_user_proves_who_it_is() {
+    for mechanism in ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] {
+        let site = Site::new();
+        let server = one_broker();
+        let user = User { mechanism, name: "ann", password: "the-right-word" };
+        let broker = Proxy::start_kafka(server.port, Broker::with(user));
+        site.write("password", "the-wrong-word\n");
+        let sasl = format!("sasl: {{ mechanism: {mechanism}, user: ann, password_file: password }}");
+        config_at(&site, &format!("127.0.0.1:{}", broker.port), "", &sasl);
+        site.append("logs/a.log", lines(1000));
+        let mut agent = site.start();
+        agent.wait_to_say("trouble with the cluster; nothing is lost: ");
+        assert_eq!((broker.requests(), server.events().len()), (0, 0), "{mechanism}");
+        // Passwords are read again when they change.
+        site.write("password", "the-right-word\n");
+        server.wait_for(1000);
+        let ran = agent.stop();
+        assert_eq!(numbers(&server.events()), all(1000), "{mechanism}");
+        assert_eq!(ran.summary["shop/web"]["delivered"], 1000);
+        assert!(!ran.stderr.contains("-word"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_cluster_that_asks_in_another_way_is_told_of() {
+    let site = Site::new();
+    let server = one_broker();
+    let user = User { mechanism: "SCRAM-SHA-512", name: "ann", password: "x" };
+    let broker = Proxy::start_kafka(server.port, Broker::with(user));
+    let sasl = "timeout: 2s\n    sasl: { mechanism: PLAIN, user: ann, password: a-secret }";
+    config_at(&site, &format!("127.0.0.1:{}", broker.port), "", sasl);
+    site.append("logs/a.log", lines(10));
+    let mut agent = site.start();
+    agent.wait_to_say("trouble with the cluster; nothing is lost: ");
+    let ran = agent.stop();
+    assert_eq!((ran.summary["shop/web"]["in_flight"], broker.requests()), (10, 0));
+    assert!(!ran.stderr.contains("a-secret"), "{}", ran.stderr);
+}
+
+#[test]
+fn both_sides_have_to_prove_who_they_are() {
+    let certificates = certificates();
+    for asks_clients in [false, true] {
+        let site = Site::new();
+        let server = one_broker();
+        let user = User { mechanism: "SCRAM-SHA-256", name: "ann", password: "the-word" };
+        let broker = Proxy::start_kafka(server.port, Broker::with(user));
+        let tls = Tls::start(broker.port, asks_clients);
+        broker.advertise(tls.port);
+        fs::copy(&certificates.other_ca, site.path("ca.pem")).unwrap();
+        let own = match asks_clients {
+            true => format!(", cert: {:?}, key: {:?}", certificates.client, certificates.client_key),
+            false => String::new(),
+        };
+        let sasl = "sasl: { mechanism: SCRAM-SHA-256, user: ann, password: the-word }";
+        let sink = format!("{sasl}\n    tls: {{ ca: ca.pem{own} }}");
+        config_at(&site, &format!("localhost:{}", tls.port), "", &sink);
+        site.append("logs/a.log", lines(1000));
+        let mut agent = site.start();
+        agent.wait_to_say("trouble with the cluster; nothing is lost: ");
+        assert_eq!((broker.requests(), server.events().len()), (0, 0));
+        fs::copy(&certificates.ca, site.path("ca.pem")).unwrap();
+        server.wait_for(1000);
+        let ran = agent.stop();
+        assert_eq!(numbers(&server.events()), all(1000));
+        assert_eq!(ran.summary["shop/web"]["delivered"], 1000);
+        assert!(ran.stderr.contains("certificate verify failed"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_certificate_of_another_host_is_refused() {
+    let site = Site::new();
+    let server = one_broker();
+    let broker = Proxy::start_kafka(server.port, Broker::default());
+    let tls = Tls::start_at([127, 0, 0, 2].into(), broker.port, false);
+    let sink = format!("timeout: 2s\n    tls: {{ ca: {:?} }}", certificates().ca);
+    config_at(&site, &format!("127.0.0.2:{}", tls.port), "", &sink);
+    site.append("logs/a.log", lines(10));
+    let mut agent = site.start();
+    agent.wait_to_say("trouble with the cluster; nothing is lost: ");
+    let ran = agent.stop();
+    assert_eq!((ran.summary["shop/web"]["in_flight"], broker.requests()), (10, 0));
+    assert!(ran.stderr.contains("certificate verify failed"), "{}", ran.stderr);
 }

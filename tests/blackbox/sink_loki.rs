@@ -1,26 +1,14 @@
 //! The sink `loki`, against a stand-in for its push API.
 
-use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde_json::{Value, json};
-use weir::sink::dead_letters::{self, DeadLetters};
 
-use crate::harness::{Ran, Site, numbered, numbers, plugins};
+use crate::harness::{Site, now_ns, numbers};
 use crate::servers::{Server, certificates};
 
 const TOKEN: &str = "the-token-that-nobody-may-see";
 
-/// The logstore `shop/app` of what is in `logs`, and its sink with more keys.
 fn configure(site: &Site, logstore: &str, sink: &str) {
-    site.write(
-        "weir.yaml",
-        format!(
-            "data_dir: data\nplugin_dirs: [{:?}]\nlogstores:\n- name: shop/app\n  files: {{ root: logs }}\n  \
-             sink: s\n  {logstore}\nsinks:\n  s: {{ type: loki, max_backoff: 1s, {sink} }}\n",
-            plugins()
-        ),
-    );
+    site.config_app(logstore, &format!("type: loki, {sink}"));
 }
 
 fn at(server: &Server, more: &str) -> String {
@@ -29,24 +17,6 @@ fn at(server: &Server, more: &str) -> String {
 
 fn lines(server: &Server) -> Vec<String> {
     server.events().iter().map(|event| event.fields["line"].as_str().unwrap().to_owned()).collect()
-}
-
-/// Panics unless these numbers have arrived, once each. Payloads may overtake each other.
-#[track_caller]
-fn assert_numbers(server: &Server, range: std::ops::Range<u64>) {
-    let mut found: Vec<u64> = lines(server).iter().map(|line| line.parse().unwrap()).collect();
-    found.sort_unstable();
-    assert_eq!(found, range.collect::<Vec<_>>());
-}
-
-#[track_caller]
-fn assert_discreet(site: &Site, ran: &Ran) {
-    let summary = fs::read_to_string(site.path("summary.json")).unwrap();
-    assert!(!ran.stderr.contains(TOKEN) && !summary.contains(TOKEN), "{}{summary}", ran.stderr);
-}
-
-fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
 }
 
 #[test]
@@ -122,7 +92,7 @@ fn each_line_arrives_once() {
     configure(&site, "", &at(&server, "line: content, batch: { max_events: 1000 }"));
     site.write("logs/a.log", numbers(0..10_000));
     site.run().assert_counts("shop/app", [10_000, 10_000, 0, 0]);
-    assert_numbers(&server, 0..10_000);
+    assert!(server.numbers("line").into_iter().eq(0..10_000));
     assert_eq!(server.errors(), "");
     let events = server.events();
     assert_eq!(events[0].tags["project"], "shop");
@@ -142,14 +112,10 @@ fn a_poisonous_event_is_a_dead_letter_alone() {
     site.write("logs/a.log", numbers(0..1000).replace("\n500\n", "\npoison 500\n"));
     let ran = site.run();
     assert_eq!((ran.summary["shop/app"]["delivered"], ran.summary["shop/app"]["dead_lettered"]), (999, 1));
-    let mut found = lines(&server);
-    found.sort_by_key(|content| content.parse::<u64>().unwrap());
-    assert_eq!(found, numbered(0..1000).into_iter().filter(|n| n != "500").collect::<Vec<_>>());
-    let files = DeadLetters::files(&site.path("data/dead_letters"), Some(&"shop/app".parse().unwrap())).unwrap();
-    assert_eq!(files.len(), 1);
-    let letter = dead_letters::read(&files[0]).unwrap();
-    assert_eq!(letter.head.reason, "400 Bad Request: an entry has poison");
-    assert!(memchr::memmem::find(&letter.body, b"poison 500").is_some());
+    assert!(server.numbers("line").into_iter().eq((0..1000).filter(|n| *n != 500)));
+    let [(reason, body)] = &site.dead_letters("shop/app")[..] else { panic!("one dead letter") };
+    assert_eq!(reason, "400 Bad Request: an entry has poison");
+    assert!(memchr::memmem::find(body, b"poison 500").is_some());
     assert!(!ran.stderr.contains("poison"), "{}", ran.stderr);
     assert_eq!(server.errors(), "");
 }
@@ -162,7 +128,7 @@ fn push_back_is_waited_out() {
     site.write("logs/a.log", numbers(0..5000));
     let ran = site.run();
     ran.assert_counts("shop/app", [5000, 5000, 0, 0]);
-    assert_numbers(&server, 0..5000);
+    assert!(server.numbers("line").into_iter().eq(0..5000));
     assert_eq!(server.errors(), "");
     ran.assert_says("pushes back, trying again; nothing is lost: the answer is 429 Too Many Requests");
 }
@@ -182,8 +148,8 @@ fn a_wrong_token_is_waited_for_until_it_is_right() {
     server.wait_for(100);
     let ran = agent.stop();
     ran.assert_counts("shop/app", [100, 100, 0, 0]);
-    assert_numbers(&server, 0..100);
-    assert_discreet(&site, &ran);
+    assert!(server.numbers("line").into_iter().eq(0..100));
+    site.assert_discreet(&ran, TOKEN);
     assert!(!ran.stderr.contains("another-token"), "{}", ran.stderr);
 }
 
@@ -204,6 +170,6 @@ fn only_a_server_that_proves_who_it_is_gets_events() {
     assert_eq!(server.requests().len(), 0);
     configure(&site, "", &sink(&all.ca));
     site.run();
-    assert_numbers(&server, 0..100);
+    assert!(server.numbers("line").into_iter().eq(0..100));
     assert_eq!(server.errors(), "");
 }

@@ -1,28 +1,17 @@
 //! The sink `sls`, against a stand-in for the Log Service.
 
-use std::fs;
 use std::io::Write;
 use std::process::Stdio;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
-use weir::sink::dead_letters::{self, DeadLetters};
 
-use crate::harness::{Ran, Site, numbered, numbers, plugins, repository};
+use crate::harness::{Site, now_ns, numbers, repository};
 use crate::servers::{Event, Server, certificates, python};
 
 const SECRET: &str = "the-key-that-nobody-may-see";
 
-/// The logstore `shop/app` of what is in `logs`, and its sink with more keys.
 fn configure(site: &Site, logstore: &str, sink: &str) {
-    site.write(
-        "weir.yaml",
-        format!(
-            "data_dir: data\nplugin_dirs: [{:?}]\nlogstores:\n- name: shop/app\n  files: {{ root: logs }}\n  \
-             sink: s\n  {logstore}\nsinks:\n  s: {{ type: sls, access_key_id: id, max_backoff: 1s, region: cn-hangzhou, {sink} }}\n",
-            plugins()
-        ),
-    );
+    site.config_app(logstore, &format!("type: sls, access_key_id: id, region: cn-hangzhou, {sink}"));
 }
 
 fn at(server: &Server, more: &str) -> String {
@@ -31,29 +20,6 @@ fn at(server: &Server, more: &str) -> String {
 
 fn start(args: &[&str]) -> Server {
     Server::start("sls", &[&["--access-key-secret", SECRET][..], args].concat())
-}
-
-fn contents(server: &Server) -> Vec<String> {
-    let content = |event: &Event| event.fields["content"].as_str().unwrap().to_owned();
-    server.events().iter().map(content).collect()
-}
-
-/// Panics unless these numbers have arrived, once each. Payloads may overtake each other.
-#[track_caller]
-fn assert_numbers(server: &Server, range: std::ops::Range<u64>) {
-    let mut found: Vec<u64> = contents(server).iter().map(|content| content.parse().unwrap()).collect();
-    found.sort_unstable();
-    assert_eq!(found, range.collect::<Vec<_>>());
-}
-
-#[track_caller]
-fn assert_discreet(site: &Site, ran: &Ran) {
-    let summary = fs::read_to_string(site.path("summary.json")).unwrap();
-    assert!(!ran.stderr.contains(SECRET) && !summary.contains(SECRET), "{}{summary}", ran.stderr);
-}
-
-fn now_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as i64
 }
 
 const PARSED: &str = "plugins: [{ use: json, settings: { duplicates: keep, time: { field: t, format: rfc3339 } } }]";
@@ -155,7 +121,7 @@ fn each_line_arrives_once_in_groups_that_are_numbered() {
     site.write("logs/a.log", numbers(0..10_000));
     let ran = site.run();
     ran.assert_counts("shop/app", [10_000, 10_000, 0, 0]);
-    assert_numbers(&server, 0..10_000);
+    assert!(server.numbers("content").into_iter().eq(0..10_000));
     assert_eq!(server.errors(), "");
     let mut groups: Vec<_> =
         server.events().iter().map(|event| event.tags["__pack_id__"].as_str().unwrap().to_owned()).collect();
@@ -165,7 +131,7 @@ fn each_line_arrives_once_in_groups_that_are_numbered() {
     let expected: Vec<_> = (0..groups.len()).map(|n| format!("{prefix}-{n:X}")).collect();
     assert_eq!(groups, expected);
     assert!(groups.len() >= 3, "4096 logs a group at most");
-    assert_discreet(&site, &ran);
+    site.assert_discreet(&ran, SECRET);
 }
 
 #[test]
@@ -176,15 +142,10 @@ fn a_poisonous_event_is_a_dead_letter_alone() {
     site.write("logs/a.log", numbers(0..1000).replace("\n500\n", "\npoison 500\n"));
     let ran = site.run();
     assert_eq!((ran.summary["shop/app"]["delivered"], ran.summary["shop/app"]["dead_lettered"]), (999, 1));
-    let mut found = contents(&server);
-    found.sort_by_key(|content| content.parse::<u64>().unwrap());
-    assert_eq!(found, numbered(0..1000).into_iter().filter(|n| n != "500").collect::<Vec<_>>());
-    let dir = site.path("data/dead_letters");
-    let files = DeadLetters::files(&dir, Some(&"shop/app".parse().unwrap())).unwrap();
-    assert_eq!(files.len(), 1);
-    let letter = dead_letters::read(&files[0]).unwrap();
-    assert_eq!(letter.head.reason, "PostBodyInvalid: a log has poison");
-    assert!(memchr::memmem::find(&letter.body, b"poison 500").is_some());
+    assert!(server.numbers("content").into_iter().eq((0..1000).filter(|n| *n != 500)));
+    let [(reason, body)] = &site.dead_letters("shop/app")[..] else { panic!("one dead letter") };
+    assert_eq!(reason, "PostBodyInvalid: a log has poison");
+    assert!(memchr::memmem::find(body, b"poison 500").is_some());
     assert!(!ran.stderr.contains("poison"), "{}", ran.stderr);
     assert_eq!(server.errors(), "");
 }
@@ -198,7 +159,7 @@ fn push_back_is_waited_out() {
     site.write("logs/a.log", numbers(0..5000));
     let ran = site.run();
     ran.assert_counts("shop/app", [5000, 5000, 0, 0]);
-    assert_numbers(&server, 0..5000);
+    assert!(server.numbers("content").into_iter().eq(0..5000));
     assert_eq!(server.errors(), "");
     ran.assert_says("pushes back, trying again; nothing is lost: the answer is 503 Service Unavailable: ServerBusy");
 }
@@ -210,7 +171,7 @@ fn a_group_that_is_too_large_is_split() {
     configure(&site, "", &at(&server, "signature: v1"));
     site.write("logs/a.log", numbers(0..1000));
     site.run().assert_counts("shop/app", [1000, 1000, 0, 0]);
-    assert_numbers(&server, 0..1000);
+    assert!(server.numbers("content").into_iter().eq(0..1000));
 }
 
 #[test]
@@ -222,7 +183,7 @@ fn a_clock_that_is_wrong_is_corrected_at_once() {
             configure(&site, "", &at(&server, &format!("signature: {signature}, concurrency: 1")));
             site.write("logs/a.log", numbers(0..10_000));
             let ran = site.run();
-            assert_numbers(&server, 0..10_000);
+            assert!(server.numbers("content").into_iter().eq(0..10_000));
             let statuses: Vec<_> = server.requests().iter().map(|request| request.status).collect();
             assert_eq!(statuses[..2], [400, 200]);
             assert!(statuses[2..].iter().all(|status| *status == 200), "{statuses:?}");
@@ -246,8 +207,8 @@ fn a_wrong_key_is_waited_for_until_it_is_right() {
     server.wait_for(100);
     let ran = agent.stop();
     ran.assert_counts("shop/app", [100, 100, 0, 0]);
-    assert_numbers(&server, 0..100);
-    assert_discreet(&site, &ran);
+    assert!(server.numbers("content").into_iter().eq(0..100));
+    site.assert_discreet(&ran, SECRET);
     assert!(!ran.stderr.contains("another-key"), "{}", ran.stderr);
 }
 
@@ -262,7 +223,7 @@ fn a_logstore_that_is_missing_is_waited_for() {
     server.restart_with(&["--access-key-secret", SECRET, "--logstore", "app"]);
     server.wait_for(100);
     agent.stop().assert_counts("shop/app", [100, 100, 0, 0]);
-    assert_numbers(&server, 0..100);
+    assert!(server.numbers("content").into_iter().eq(0..100));
 }
 
 #[test]
@@ -280,7 +241,7 @@ fn only_a_server_that_proves_who_it_is_gets_events() {
     assert_eq!(server.requests().len(), 0);
     configure(&site, "", &sink(&certificates().ca));
     let ran = site.run();
-    assert_numbers(&server, 0..100);
+    assert!(server.numbers("content").into_iter().eq(0..100));
     assert_eq!(server.errors(), "");
-    assert_discreet(&site, &ran);
+    site.assert_discreet(&ran, SECRET);
 }

@@ -3,92 +3,39 @@
 //! Each line has a number. At the end, each number is at the server or among the dead letters; twice only where the
 //! destination may have had it without saying so; and the lane of another sink has noticed nothing.
 
+mod destination;
+
 use std::collections::BTreeMap;
 
 use crate::harness::{self, Agent, Site, numbered, numbers};
 use crate::proxy::{Fault, Proxy};
-use crate::servers::{Event, Server, certificates};
-
-/// A destination that the suite is run against.
-struct Destination {
-    /// Of the server, as in `tests/servers`.
-    kind: &'static str,
-    args: &'static [&'static str],
-    /// The sink's keys, given an address as `127.0.0.1:80`, and whether it speaks TLS.
-    sink: fn(&str, bool) -> String,
-    /// The line that an event was.
-    line: fn(&Event) -> String,
-}
-
-const HTTP: Destination = Destination {
-    kind: "http",
-    args: &[],
-    sink: |address, tls| {
-        let scheme = if tls { "https" } else { "http" };
-        format!("type: http, url: \"{scheme}://{address}/{{project}}/{{logstore}}\", compression: zstd")
-    },
-    line: content,
-};
-
-const SLS: Destination = Destination {
-    kind: "sls",
-    args: &["--access-key-secret", "secret"],
-    sink: |address, tls| {
-        let scheme = if tls { "https" } else { "http" };
-        let keys = "access_key_id: id, access_key_secret: secret, region: cn-hangzhou";
-        format!("type: sls, endpoint: \"{scheme}://{address}\", {keys}")
-    },
-    line: content,
-};
-
-const ELASTICSEARCH: Destination = Destination {
-    kind: "elasticsearch",
-    args: &[],
-    sink: |address, tls| {
-        let scheme = if tls { "https" } else { "http" };
-        format!("type: elasticsearch, url: \"{scheme}://{address}\", index: \"logs-{{project}}\"")
-    },
-    line: content,
-};
-
-const LOKI: Destination = Destination {
-    kind: "loki",
-    args: &[],
-    sink: |address, tls| {
-        let scheme = if tls { "https" } else { "http" };
-        format!("type: loki, url: \"{scheme}://{address}\", labels: {{ app: b }}, line: content")
-    },
-    line: |event| event.fields["line"].as_str().unwrap().to_owned(),
-};
-
-const OTLP: Destination = Destination {
-    kind: "otlp",
-    args: &["--poison-whole"],
-    sink: |address, tls| {
-        let scheme = if tls { "https" } else { "http" };
-        format!("type: otlp, url: \"{scheme}://{address}\", compression: gzip")
-    },
-    line: |event| event.fields["body"].as_str().unwrap().to_owned(),
-};
-
-fn content(event: &Event) -> String {
-    event.fields["content"].as_str().unwrap().to_owned()
-}
+use crate::servers::certificates;
+use destination::{Destination, Far};
 
 /// An agent's directory, a destination, and what is between them. The logstore `a/b` goes there, `a/c` to a file.
 struct Scene<'d> {
     site: Site,
-    server: Server,
+    server: Far,
     proxy: Proxy,
     destination: &'d Destination,
 }
 
 impl<'d> Scene<'d> {
     fn new(destination: &'d Destination, args: &[&str]) -> Self {
-        let server = Server::start(destination.kind, &[destination.args, args].concat());
-        let proxy = Proxy::start(server.port);
+        let server = Far::start(&destination.kind, args);
+        let proxy = server.proxy();
         let scene = Scene { site: Site::new(), server, proxy, destination };
         scene.lead_to(&format!("127.0.0.1:{}", scene.proxy.port), false, "");
+        scene
+    }
+
+    /// The same with TLS, whose authority is in `ca.pem`.
+    fn with_tls(destination: &'d Destination) -> Self {
+        let proxy = Proxy::start(0);
+        let server = Far::start_tls(&destination.kind, proxy.port);
+        proxy.lead_to(server.port());
+        let scene = Scene { site: Site::new(), server, proxy, destination };
+        scene.lead_to(&format!("localhost:{}", scene.proxy.port), true, ", tls: { ca: ca.pem }");
         scene
     }
 
@@ -111,20 +58,11 @@ impl<'d> Scene<'d> {
         assert_eq!(self.site.contents("a/c"), numbered(0..count));
     }
 
-    /// How often each line has arrived.
-    fn arrived(&self) -> BTreeMap<u64, usize> {
-        let mut counts = BTreeMap::new();
-        for event in self.server.events() {
-            *counts.entry((self.destination.line)(&event).parse().unwrap()).or_default() += 1;
-        }
-        counts
-    }
-
     /// Waits until each of the lines has arrived once at least.
     #[track_caller]
     fn wait_for(&self, agent: &mut Agent, lines: std::ops::Range<u64>) {
         agent.wait(&format!("lines {lines:?}"), |_| {
-            let arrived = self.arrived();
+            let arrived = self.server.arrived();
             lines.clone().all(|line| arrived.contains_key(&line))
         });
     }
@@ -132,7 +70,7 @@ impl<'d> Scene<'d> {
     /// All lines arrived, each once.
     #[track_caller]
     fn assert_exactly(&self, lines: std::ops::Range<u64>) {
-        let arrived = self.arrived();
+        let arrived = self.server.arrived();
         assert!(arrived.keys().copied().eq(lines), "{arrived:?}");
         let twice: Vec<_> = arrived.iter().filter(|(_, count)| **count > 1).collect();
         assert!(twice.is_empty(), "these came twice: {twice:?}");
@@ -157,11 +95,11 @@ fn lasts(destination: &Destination, fault: Fault, says: &str) {
     let mut agent = scene.site.start();
     agent.wait_to_say(says);
     scene.assert_others_go_on(&mut agent, 500);
-    assert_eq!(scene.server.events().len(), 0);
+    assert_eq!(scene.server.arrived(), BTreeMap::new());
     scene.proxy.set(Fault::None);
     scene.wait_for(&mut agent, 0..1000);
     let ran = scene.stop(agent, 1000);
-    assert!(ran.sinks["far"]["retries"] > 0, "{:?}", ran.sinks);
+    assert!(ran.sinks["far"]["retries"] > 0 || !destination.tells_of_tries, "{:?}", ran.sinks);
     scene.assert_exactly(0..1000);
 }
 
@@ -170,31 +108,38 @@ fn nobody_listens(destination: &Destination) {
 }
 
 fn connections_are_reset_in_the_middle_of_a_request(destination: &Destination) {
-    lasts(destination, Fault::Reset { after_request_bytes: 150 }, "nothing is lost");
+    lasts(destination, Fault::Reset { after_request_bytes: destination.cut_at }, "nothing is lost");
 }
 
 fn nobody_answers(destination: &Destination) {
-    lasts(destination, Fault::Hang, "took too long");
+    lasts(destination, Fault::Hang, destination.silence);
 }
 
 fn a_storm_of_503(destination: &Destination) {
-    storm(destination, 503, &[]);
+    storm(destination, 503, None);
 }
 
 fn a_storm_of_429_that_says_when(destination: &Destination) {
     let begun = std::time::Instant::now();
-    storm(destination, 429, &[("Retry-After", "2")]);
+    storm(destination, 429, Some("2"));
     // Five requests, the first two at once: it waited after each of the others.
     assert!(begun.elapsed() > std::time::Duration::from_secs(8));
 }
 
-fn storm(destination: &Destination, code: u16, headers: &[(&str, &str)]) {
-    let scene = Scene::new(destination, &[]);
-    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    scene.proxy.set(Fault::Status { code, headers, body: String::new(), requests: 5 });
+/// Five requests are answered so, and may say after how many seconds the next is welcome.
+fn storm(destination: &Destination, code: u16, after: Option<&str>) {
+    let args: Vec<_> = destination.storm.iter().flat_map(|storm| ["--fail", storm(code)]).collect();
+    let when = after.filter(|_| destination.storm.is_some());
+    let scene = Scene::new(destination, &[args, when.map_or(vec![], |after| vec!["--retry-after", after])].concat());
+    if destination.storm.is_none() {
+        let headers = after.map(|after| ("Retry-After".to_owned(), after.to_owned())).into_iter().collect();
+        scene.proxy.set(Fault::Status { code, headers, body: String::new(), requests: 5 });
+    }
     scene.site.write("logs/b.log", numbers(0..1000));
     let mut agent = scene.site.start();
-    agent.wait_to_say("pushes back, trying again");
+    if destination.tells_of_tries {
+        agent.wait_to_say("pushes back, trying again");
+    }
     scene.assert_others_go_on(&mut agent, 500);
     scene.wait_for(&mut agent, 0..1000);
     scene.stop(agent, 1000);
@@ -202,18 +147,20 @@ fn storm(destination: &Destination, code: u16, headers: &[(&str, &str)]) {
 }
 
 fn one_event_is_refused(destination: &Destination) {
-    let scene = Scene::new(destination, &["--poison", "poison"]);
+    let (args, fault) = Far::poison(&destination.kind);
+    let scene = Scene::new(destination, args);
+    scene.proxy.set(fault);
     let mut lines: Vec<_> = numbered(0..1000);
     lines[777] = "poison".to_owned();
     scene.site.write("logs/b.log", lines.join("\n") + "\n");
     let mut agent = scene.site.start();
-    agent.wait("the other lines", |_| scene.server.events().len() >= 999);
+    agent.wait("the other lines", |_| scene.server.arrived().len() >= 999);
     agent.wait("the dead letter", |site| !site.dead_letters("a/b").is_empty());
     let ran = agent.stop();
     ran.assert_counts("a/b", [1000, 999, 0, 0]);
     assert_eq!(ran.summary["a/b"]["dead_lettered"], 1);
     assert_eq!(ran.sinks["far"]["dead_lettered"], 1);
-    let arrived = scene.arrived();
+    let arrived = scene.server.arrived();
     assert!(arrived.keys().copied().eq((0..1000).filter(|line| *line != 777)) && arrived.values().all(|n| *n == 1));
     let letters = scene.site.dead_letters("a/b");
     assert_eq!(letters.len(), 1);
@@ -236,7 +183,7 @@ fn answers_come_slowly(destination: &Destination) {
     scene.wait_for(&mut agent, 0..300);
     scene.proxy.set(Fault::None);
     scene.stop(agent, 300);
-    let arrived = scene.arrived();
+    let arrived = scene.server.arrived();
     assert!(arrived.keys().copied().eq(0..300));
 }
 
@@ -249,7 +196,7 @@ fn answers_are_cut_off_after_the_events_were_stored(destination: &Destination) {
     scene.proxy.set(Fault::None);
     scene.wait_for(&mut agent, 0..1000);
     scene.stop(agent, 1000);
-    let arrived = scene.arrived();
+    let arrived = scene.server.arrived();
     assert!(arrived.keys().copied().eq(0..1000));
     // What was stored and not confirmed came again: that is what at least once means.
     assert!(arrived.values().any(|count| *count > 1));
@@ -275,12 +222,9 @@ fn the_name_is_not_known(destination: &Destination) {
 }
 
 fn tls_is_broken_and_then_repaired(destination: &Destination) {
-    let mut scene = Scene::new(destination, &[]);
-    scene.server = Server::start_tls(destination.kind, false, destination.args);
-    scene.proxy.lead_to(scene.server.port);
+    let scene = Scene::with_tls(destination);
     scene.site.write("logs/b.log", numbers(0..100));
     scene.site.write("ca.pem", std::fs::read(&certificates().other_ca).unwrap());
-    scene.lead_to(&format!("localhost:{}", scene.proxy.port), true, ", tls: { ca: ca.pem }");
     scene.proxy.set(Fault::GarbageTls);
     let mut agent = scene.site.start();
     agent.wait_to_say("not reached, trying again");
@@ -288,7 +232,7 @@ fn tls_is_broken_and_then_repaired(destination: &Destination) {
     scene.proxy.set(Fault::None);
     let tries = scene.proxy.connections();
     agent.wait("tries with the wrong authority", |_| scene.proxy.connections() >= tries + 2);
-    assert_eq!(scene.server.events().len(), 0);
+    assert_eq!(scene.server.arrived(), BTreeMap::new());
     // Certificates are read again when they change.
     scene.site.write("new.pem", std::fs::read(&certificates().ca).unwrap());
     scene.site.rename("new.pem", "ca.pem");
@@ -316,7 +260,7 @@ fn the_server_is_gone_for_a_while_under_load(destination: &Destination) {
     let ran = agent.stop();
     ran.assert_settled();
     assert_eq!(ran.summary["a/b"]["delivered"], 40_000);
-    assert!(scene.arrived().keys().copied().eq(0..40_000));
+    assert!(scene.server.arrived().keys().copied().eq(0..40_000));
     assert_eq!(scene.server.errors(), "");
 }
 
@@ -344,20 +288,18 @@ fn the_agent_is_killed_again_and_again_meanwhile(destination: &Destination) {
     let mut agent = scene.site.start();
     scene.wait_for(&mut agent, 0..written);
     agent.stop().assert_settled();
-    assert!(scene.arrived().keys().copied().eq(0..written));
+    assert!(scene.server.arrived().keys().copied().eq(0..written));
     assert_eq!(scene.server.errors(), "");
 }
 
 macro_rules! suite {
-    ($name:ident, $destination:expr, [$($test:ident),* $(,)?]) => {
+    ($name:ident, $destination:ident, [$($test:ident),* $(,)?]) => {
         mod $name {
-            $(#[test] fn $test() { super::$test(&$destination); })*
+            $(#[test] fn $test() { super::$test(&super::destination::$destination); })*
         }
     };
-}
-
-macro_rules! http_suite {
-    ($name:ident, $destination:expr) => {
+    // Of HTTP and what is over it.
+    ($name:ident, $destination:ident) => {
         suite!(
             $name,
             $destination,
@@ -371,6 +313,7 @@ macro_rules! http_suite {
                 answers_come_slowly,
                 answers_are_cut_off_after_the_events_were_stored,
                 the_name_is_not_known,
+                tls_is_broken_and_then_repaired,
                 the_server_is_gone_for_a_while_under_load,
                 the_agent_is_killed_again_and_again_meanwhile,
             ]
@@ -378,12 +321,28 @@ macro_rules! http_suite {
     };
 }
 
-http_suite!(http, crate::faults::HTTP);
-http_suite!(sls, crate::faults::SLS);
-http_suite!(elasticsearch, crate::faults::ELASTICSEARCH);
-http_suite!(loki, crate::faults::LOKI);
-http_suite!(otlp, crate::faults::OTLP);
-suite!(http_tls, crate::faults::HTTP, [tls_is_broken_and_then_repaired]);
-suite!(elasticsearch_tls, crate::faults::ELASTICSEARCH, [tls_is_broken_and_then_repaired]);
-suite!(loki_tls, crate::faults::LOKI, [tls_is_broken_and_then_repaired]);
-suite!(otlp_tls, crate::faults::OTLP, [tls_is_broken_and_then_repaired]);
+suite!(http, HTTP);
+suite!(sls, SLS);
+suite!(elasticsearch, ELASTICSEARCH);
+suite!(loki, LOKI);
+suite!(otlp, OTLP);
+suite!(otlp_grpc, OTLP_GRPC);
+suite!(clickhouse, CLICKHOUSE);
+// Brokers do not say when.
+suite!(
+    kafka,
+    KAFKA,
+    [
+        nobody_listens,
+        connections_are_reset_in_the_middle_of_a_request,
+        nobody_answers,
+        a_storm_of_503,
+        one_event_is_refused,
+        answers_come_slowly,
+        answers_are_cut_off_after_the_events_were_stored,
+        the_name_is_not_known,
+        tls_is_broken_and_then_repaired,
+        the_server_is_gone_for_a_while_under_load,
+        the_agent_is_killed_again_and_again_meanwhile,
+    ]
+);
