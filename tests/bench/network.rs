@@ -1,17 +1,25 @@
-//! Sinks on the network, and a server for them that takes everything and keeps nothing.
+//! Sinks on the network, and servers for them that take everything and keep nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::thread;
 
-/// What J6 sends to: a name, and the sink, in which `URL` and `HOST` stand for the server.
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+/// What J6 sends to: a name, and the sink, in which `URL`, `GRPC` and `BROKER` stand for the servers.
 pub const SINKS: &[(&str, &str)] = &[
     ("http", "{ type: http, url: URL }"),
     ("http, zstd", "{ type: http, url: URL, compression: zstd, compression_level: 1 }"),
     ("elasticsearch", "{ type: elasticsearch, url: URL, index: logs, compression: none }"),
     ("clickhouse", "{ type: clickhouse, url: URL, table: t }"),
     ("otlp", "{ type: otlp, url: URL }"),
+    ("otlp, grpc", "{ type: otlp, protocol: grpc, url: GRPC }"),
     ("loki", "{ type: loki, url: URL }"),
+    ("kafka", "{ type: kafka, brokers: [BROKER], topic: t }"),
+    ("kafka, lz4", "{ type: kafka, brokers: [BROKER], topic: t, compression: lz4 }"),
     ("sls", "{ type: sls, endpoint: URL, region: r, access_key_id: i, access_key_secret: s }"),
     (
         "sls, v1, zstd",
@@ -20,29 +28,37 @@ pub const SINKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A server that answers every request with 200 and nothing, or what a bulk request is answered with. It runs to the end of the process.
+/// A sink of the list, which leads to these hosts.
+pub fn led_to(sink: &str, [http, grpc, broker]: [&str; 3]) -> String {
+    let sink = sink.replace("URL", &format!("'http://{http}'"));
+    sink.replace("GRPC", &format!("'http://{grpc}'")).replace("BROKER", &format!("'{broker}'"))
+}
+
+/// Servers that answer every request with 200 and nothing, or with what a bulk request or a call of gRPC is answered
+/// with, and librdkafka's own cluster. They run to the end of the process.
 pub struct Sinkhole {
-    port: u16,
+    http: String,
+    grpc: String,
+    kafka: MockCluster<'static, DefaultProducerContext>,
 }
 
 impl Sinkhole {
-    /// On a free port.
+    /// On free ports.
     pub fn start() -> anyhow::Result<Sinkhole> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
+        let http = listener.local_addr()?.to_string();
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 // Whoever breaks off is counted by what it delivered.
                 thread::spawn(move || drop(serve(stream)));
             }
         });
-        Ok(Sinkhole { port })
+        Ok(Sinkhole { http, grpc: start_grpc()?, kafka: MockCluster::new(1)? })
     }
 
     /// A sink of the list, which leads here.
     pub fn sink(&self, sink: &str) -> String {
-        let host = format!("127.0.0.1:{}", self.port);
-        sink.replace("URL", &format!("'http://{host}'")).replace("HOST", &format!("'{host}'"))
+        led_to(sink, [&self.http, &self.grpc, &self.kafka.bootstrap_servers()])
     }
 }
 
@@ -72,4 +88,45 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes())?;
     }
+}
+
+/// Bytes that a client of gRPC may send ahead: as much as a payload has.
+const WINDOW: u32 = 1 << 20;
+
+/// Answers calls of gRPC, at the address that is returned.
+fn start_grpc() -> anyhow::Result<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let address = listener.local_addr()?.to_string();
+    thread::spawn(move || {
+        runtime.block_on(async {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve_grpc(stream));
+            }
+        });
+    });
+    Ok(address)
+}
+
+async fn serve_grpc(stream: tokio::net::TcpStream) -> Result<(), h2::Error> {
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(WINDOW).initial_connection_window_size(8 * WINDOW);
+    let mut connection = builder.handshake(stream).await?;
+    while let Some(call) = connection.accept().await {
+        let (request, answer) = call?;
+        tokio::spawn(answer_call(request.into_body(), answer));
+    }
+    Ok(())
+}
+
+/// An empty message, in its frame, and that all is well.
+async fn answer_call(mut body: h2::RecvStream, mut answer: h2::server::SendResponse<Bytes>) -> Result<(), h2::Error> {
+    while let Some(data) = body.data().await {
+        body.flow_control().release_capacity(data?.len())?;
+    }
+    let mut head = Response::new(());
+    head.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    let mut stream = answer.send_response(head, false)?;
+    stream.send_data(Bytes::from_static(&[0; 5]), false)?;
+    stream.send_trailers(HeaderMap::from_iter([("grpc-status".parse().expect("a name"), HeaderValue::from(0))]))
 }
