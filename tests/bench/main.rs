@@ -78,8 +78,10 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<()> {
-    if std::env::args().nth(1).as_deref() == Some(weir::TRUSTING_AGENT) {
-        return weir::trusting_agent();
+    match std::env::args().nth(1).as_deref() {
+        Some(weir::TRUSTING_AGENT) => return weir::trusting_agent(),
+        Some(network::SERVERS) => return network::serve_all(),
+        _ => {}
     }
     let args = Args::parse();
     fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
+use anyhow::{Context, anyhow};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response};
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
 
 /// What J6 sends to: a name, and the sink, in which `URL`, `GRPC` and `BROKER` stand for the servers.
 pub const SINKS: &[(&str, &str)] = &[
@@ -34,32 +35,60 @@ pub fn led_to(sink: &str, [http, grpc, broker]: [&str; 3]) -> String {
     sink.replace("GRPC", &format!("'http://{grpc}'")).replace("BROKER", &format!("'{broker}'"))
 }
 
+/// The command of this program that is the servers.
+pub const SERVERS: &str = "__sinkhole";
+
 /// Servers that answer every request with 200 and nothing, or with what a bulk request or a call of gRPC is answered
-/// with, and librdkafka's own cluster. They run to the end of the process.
+/// with, and librdkafka's own cluster. They are a process of their own, as their memory would be counted as weir's.
 pub struct Sinkhole {
-    http: String,
-    grpc: String,
-    kafka: MockCluster<'static, DefaultProducerContext>,
+    hosts: [String; 3],
+    child: Child,
 }
 
 impl Sinkhole {
     /// On free ports.
     pub fn start() -> anyhow::Result<Sinkhole> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let http = listener.local_addr()?.to_string();
-        thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // Whoever breaks off is counted by what it delivered.
-                thread::spawn(move || drop(serve(stream)));
-            }
-        });
-        Ok(Sinkhole { http, grpc: start_grpc()?, kafka: MockCluster::new(1)? })
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg(SERVERS).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("it is piped")?).read_line(&mut line)?;
+        let hosts: Vec<_> = line.split_whitespace().map(str::to_owned).collect();
+        let hosts = hosts.try_into().map_err(|_| anyhow!("the servers for J6 have not started"))?;
+        Ok(Sinkhole { hosts, child })
     }
 
     /// A sink of the list, which leads here.
     pub fn sink(&self, sink: &str) -> String {
-        led_to(sink, [&self.http, &self.grpc, &self.kafka.bootstrap_servers()])
+        led_to(sink, self.hosts.each_ref().map(String::as_str))
     }
+}
+
+impl Drop for Sinkhole {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// Is the servers, until standard input ends.
+pub fn serve_all() -> anyhow::Result<()> {
+    let kafka = MockCluster::new(1)?;
+    println!("{} {} {}", start_http()?, start_grpc()?, kafka.bootstrap_servers());
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
+/// Answers requests of HTTP/1.1, at the address that is returned.
+fn start_http() -> anyhow::Result<String> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?.to_string();
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // Whoever breaks off is counted by what it delivered.
+            thread::spawn(move || drop(serve(stream)));
+        }
+    });
+    Ok(address)
 }
 
 /// Answers the requests of a connection. Each must say its length.
