@@ -142,8 +142,8 @@ fn a_confined_agent_compiles_and_follows_a_root_that_comes_goes_and_comes_again(
     assert_eq!(site.contents("a/b"), numbered(0..60));
 }
 
-/// The compiling children of an agent.
-fn children(agent: u32) -> Vec<i32> {
+/// The children of a process: of an agent, those that compile.
+pub fn children(agent: u32) -> Vec<i32> {
     let is_child = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let after = stat.rsplit_once(") ").map_or("", |(_, after)| after);

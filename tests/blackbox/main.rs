@@ -10,7 +10,7 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`pod`] what a container's manifest says: variables, and when to end ·
+//! [`deploy`] manifests and the image, run without an engine · [`pod`] what a container's manifest says: variables, and when to end ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
 //! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
 //! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused · [`docs`] where links lead.
@@ -25,6 +25,7 @@ mod cost;
 mod crowd;
 mod dead_letters;
 mod delivery;
+mod deploy;
 mod disk;
 mod docs;
 mod evil;
