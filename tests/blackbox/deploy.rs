@@ -17,7 +17,7 @@ use weir::config::{self, Config, Loaded, Sink, units};
 
 use crate::confine::children;
 use crate::harness::{POLL, Site, access_log, binary, cache_home, parse, plugins, repository};
-use crate::servers::{Server, python};
+use crate::servers::{Server, certificates, python};
 
 /// Nothing here takes nearly as long on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -490,14 +490,29 @@ sinks:
     assert_eq!((&counts["read"], &counts["delivered"], &counts["in_flight"]), (&json!(2000), &json!(2000), &json!(0)));
 }
 
-/// A container with what the manifests of a mode mount: the configuration, an empty `data_dir`, and the logs.
+/// A container with what the manifests of a mode mount: the configuration, an empty `data_dir`, the logs, and certificates
+/// in place of secrets.
 fn of_workload(site: &Site, workload: &Workload, logs: &str) -> Container {
-    site.write("config/weir.yaml", workload.configuration());
+    // Here all containers have the same ports.
+    site.write("config/weir.yaml", workload.configuration().replace(":9480", ":0"));
     let config = workload.config();
-    Container::new()
+    let mut container = Container::new()
         .mount(&site.path(logs), config.logstores[0].files.root.to_str().unwrap(), true)
         .mount(&site.path("config"), CONFIG_DIR, true)
-        .empty_dir(config.data_dir.to_str().unwrap())
+        .empty_dir(config.data_dir.to_str().unwrap());
+    for (file, path) in
+        [("tls.crt", &certificates().server), ("tls.key", &certificates().server_key), ("ca.crt", &certificates().ca)]
+    {
+        site.write(&format!("secret/{file}"), fs::read(path).unwrap());
+    }
+    let volumes = list(&workload.pod["volumes"]).iter();
+    let secrets: Vec<_> = volumes.filter(|volume| volume["secret"].is_object()).map(|volume| &volume["name"]).collect();
+    for (path, (volume, _)) in Workload::mounts(workload.weir()) {
+        if secrets.iter().any(|name| **name == volume) {
+            container = container.mount(&site.path("secret"), path.to_str().unwrap(), true);
+        }
+    }
+    container
 }
 
 #[test]
@@ -581,6 +596,26 @@ fn a_job_and_its_sidecar_both_end_and_everything_is_delivered() {
         });
         assert_eq!(tags, expected);
     }
+}
+
+#[test]
+fn a_native_sidecar_delivers_what_was_written_before_it_is_told_to_end() {
+    if !has_namespaces() {
+        return;
+    }
+    let (site, workload) = (Site::new(), workload("native-sidecar"));
+    shared(&site, "shared");
+    let container = of_workload(&site, &workload, "shared");
+    let mut agent = container.start(&site, &workload.args(), &workload.env());
+    let stderr = site.path("stderr");
+    agent.wait("an agent that runs", || fs::read_to_string(&stderr).unwrap().contains(" running "));
+    // As soon as the main container has ended, it is told to end too.
+    assert!(main_container(&site, &self::workload("job"), "shared").wait().unwrap().success());
+    kill_process(Pid::from_raw(agent.pid()).unwrap(), Signal::TERM).unwrap();
+    assert!(agent.end().success(), "{}", agent.said());
+    let events = parse(&fs::read(site.path("stdout")).unwrap());
+    let uris: Vec<_> = events.iter().map(|event| text(&event["request_uri"]).to_owned()).collect();
+    assert!(uris == (1..=1000).map(|number| format!("/item/{number}")).collect::<Vec<_>>(), "{}", agent.said());
 }
 
 #[test]
