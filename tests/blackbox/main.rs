@@ -36,6 +36,7 @@ mod golden;
 mod harness;
 mod hostile;
 mod kills;
+mod live;
 mod logrotate;
 mod multiline;
 mod order;
