@@ -128,9 +128,12 @@ fn a_storm_of_429_that_says_when(destination: &Destination) {
 
 /// Five requests are answered so, and may say after how many seconds the next is welcome.
 fn storm(destination: &Destination, code: u16, after: Option<&str>) {
-    let args: Vec<_> = destination.storm.iter().flat_map(|storm| ["--fail", storm(code)]).collect();
-    let when = after.filter(|_| destination.storm.is_some());
-    let scene = Scene::new(destination, &[args, when.map_or(vec![], |after| vec!["--retry-after", after])].concat());
+    let mut args = Vec::new();
+    if let Some(storm) = destination.storm {
+        args.extend(["--fail", storm(code)]);
+        args.extend(after.into_iter().flat_map(|after| ["--retry-after", after]));
+    }
+    let scene = Scene::new(destination, &args);
     if destination.storm.is_none() {
         let headers = after.map(|after| ("Retry-After".to_owned(), after.to_owned())).into_iter().collect();
         scene.proxy.set(Fault::Status { code, headers, body: String::new(), requests: 5 });
