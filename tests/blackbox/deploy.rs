@@ -164,7 +164,12 @@ fn mount_of<'a>(mounts: &BTreeMap<PathBuf, (&'a str, bool)>, path: &Path) -> Opt
 fn kubernetes_takes_every_manifest() {
     let objects = checked(&manifests(""), b"").unwrap();
     let kinds: BTreeSet<_> = objects.iter().map(|object| text(&object["kind"])).collect();
-    assert!(kinds.is_superset(&["ConfigMap", "DaemonSet", "Deployment", "Job", "ServiceAccount"].into()), "{kinds:?}");
+    assert!(
+        kinds.is_superset(
+            &["ConfigMap", "DaemonSet", "Deployment", "Job", "PodMonitor", "Secret", "ServiceAccount"].into()
+        ),
+        "{kinds:?}"
+    );
     // And what it would not take is found.
     let text = fs::read_to_string(repository().join("deploy/sidecar/deployment.yaml")).unwrap();
     let wrong = text.replacen("readOnly:", "readOnyl:", 1);
@@ -247,6 +252,12 @@ fn no_manifest_gives_weir_more_than_it_needs() {
         assert!(all <= pod["terminationGracePeriodSeconds"].as_u64().unwrap(), "{name}: {all} s");
     }
     let objects = checked(&manifests(""), b"").unwrap();
+    let secrets = objects.iter().filter(|object| object["kind"] == "Secret");
+    let values = secrets.flat_map(|secret| secret["stringData"].as_object().unwrap().values());
+    assert!(
+        values.clone().count() > 0 && values.into_iter().all(|value| value == ""),
+        "a secret is known to everybody"
+    );
     let roles = objects.iter().filter(|object| text(&object["kind"]).contains("Role"));
     assert_eq!(roles.count(), 0, "weir asks the API server nothing");
 }
@@ -261,13 +272,24 @@ fn kustomizations_render_what_is_there() {
         let name = |object: &Value| (text(&object["kind"]).to_owned(), text(&object["metadata"]["name"]).to_owned());
         objects.iter().map(|object| (name(object), object.clone())).collect()
     };
-    for mode in ["sidecar", "native-sidecar", "job", "node"] {
+    for mode in ["sidecar", "native-sidecar", "job", "node", "overlays/monitoring"] {
         let dir = repository().join("deploy").join(mode);
         let output = Command::new("kubectl").arg("kustomize").arg(dir).output().unwrap();
         assert!(output.status.success(), "{mode}: {}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{mode}");
         let rendered = checked(&[], &output.stdout).unwrap();
-        assert_eq!(named(&rendered), named(&workload(mode).objects), "{mode}");
+        let expected = match mode {
+            "overlays/monitoring" => {
+                let files = [manifests("node"), manifests("podmonitor")].concat();
+                let mut objects = checked(&files, b"").unwrap();
+                let mut images =
+                    objects.iter_mut().filter_map(|one| one.pointer_mut("/spec/template/spec/containers/0/image"));
+                *images.next().unwrap() = json!("registry.example/weir:0.1.0");
+                objects
+            }
+            mode => workload(mode).objects,
+        };
+        assert_eq!(named(&rendered), named(&expected), "{mode}");
     }
 }
 
