@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(near(&path("nginx/other/x")), there("ngin"));
         assert_eq!(near(&path("ngin/acess")), there("ngin/access"));
         // Another word, and what is there.
-        assert_eq!(near(&path("engine")), None);
+        assert_eq!(near(&path("engines")), None);
         assert_eq!(near(&path("ngin")), None);
         assert_eq!(near(Path::new("/")), None);
     }
