@@ -6,13 +6,13 @@ use std::time::Duration;
 
 macro_rules! counters {
     (
-        $(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident => $metric:literal,)* }
+        $(#[$doc:meta])* $name:ident { $($(#[doc = $help:literal])* $field:ident => $metric:literal,)* }
         $(and { $($(#[$more_doc:meta])* $more:ident: $type:ty,)* })?
     ) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub struct $name {
-            $($(#[$field_doc])* pub $field: AtomicU64,)*
+            $($(#[doc = $help])* pub $field: AtomicU64,)*
             $($($(#[$more_doc])* pub $more: $type,)*)?
         }
 
@@ -21,6 +21,9 @@ macro_rules! counters {
             pub fn summary(&self) -> BTreeMap<&'static str, u64> {
                 self.list().into_iter().map(|(name, _, value)| (name, value)).collect()
             }
+
+            /// Each one's metric and what it is, in their order.
+            pub const HELP: &[(&'static str, &'static str)] = &[$(($metric, concat!($($help,)*)),)*];
 
             /// Each one's short name, metric and value, in their order.
             pub fn list(&self) -> Vec<(&'static str, &'static str, u64)> {
@@ -85,18 +88,18 @@ counters! {
         fuel => "weir_fuel_total",
         /// Calls of its plugins that trapped, ran out of something, or broke the contract.
         faults => "weir_faults_total",
-        /// CPU time of its plugins, in nanoseconds.
-        plugin_cpu => "weir_plugins_cpu_nanoseconds_total",
+        /// CPU time of its plugins, here in nanoseconds.
+        plugin_cpu => "weir_plugins_cpu_seconds_total",
         /// Bytes of memory that it has of its project's.
         memory => "weir_memory_bytes",
         /// Turns in which it could not go on, because its project had no memory left.
         short => "weir_memory_shortages_total",
-        /// CPU time of all the logstore's turns, in nanoseconds.
-        cpu => "weir_cpu_nanoseconds_total",
+        /// CPU time of all the logstore's turns, here in nanoseconds.
+        cpu => "weir_cpu_seconds_total",
         /// Bytes of files that were read lately that are not settled.
         lag_bytes => "weir_lag_bytes",
-        /// How long the oldest of them have been there, as far as was seen, in nanoseconds.
-        lag => "weir_lag_nanoseconds",
+        /// How long the oldest of them have been there, as far as was seen, here in nanoseconds.
+        lag => "weir_lag_seconds",
     } and {
         /// Time from when an event was written, as far as is known, to when it was settled.
         latency: Histogram,
@@ -116,8 +119,8 @@ counters! {
         bytes => "weir_plugin_input_bytes_total",
         /// Fuel that it used.
         fuel => "weir_plugin_fuel_total",
-        /// CPU time of its calls, in nanoseconds.
-        cpu => "weir_plugin_cpu_nanoseconds_total",
+        /// CPU time of its calls, here in nanoseconds.
+        cpu => "weir_plugin_cpu_seconds_total",
         /// Calls that trapped, ran out of something, or broke the contract.
         faults => "weir_plugin_faults_total",
         /// Instances that were made.
@@ -148,8 +151,8 @@ counters! {
         discarded => "weir_sink_events_discarded_total",
         /// Bytes that were delivered, as they were sent.
         bytes_delivered => "weir_sink_delivered_bytes_total",
-        /// Time from request to answer, in nanoseconds.
-        request_time => "weir_sink_request_nanoseconds_total",
+        /// Time from request to answer, here in nanoseconds.
+        request_time => "weir_sink_request_seconds_total",
         /// Payloads that are waiting for their turn.
         waiting => "weir_sink_payloads_waiting",
         /// Requests that may be under way at once, by now.

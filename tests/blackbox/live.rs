@@ -177,7 +177,7 @@ impl Inside {
     fn push(&mut self, plugin: &str, settings: &Value) {
         let bytes = fs::read(plugins().join(format!("{plugin}.wasm"))).unwrap();
         let new = New { bytes: &bytes, name: plugin, plugin_version: "1", settings, by: By::Operator, most: 100 };
-        let (version, _) = self.agent.registry().add(&"a/b".parse().unwrap(), &new).unwrap();
+        let version = self.agent.registry().add(&"a/b".parse().unwrap(), &new).unwrap();
         self.versions.push(version.number);
     }
 

@@ -104,7 +104,10 @@ fn hashes(tokens: &[(Role, Live)]) -> Vec<(Role, [u8; 32])> {
     let hash = |(role, token): &(Role, Live)| {
         let token = token.get().inspect_err(|error| tracing::warn!("nobody can use {error}")).ok()?;
         if token.len() < SHORTEST_TOKEN {
-            tracing::warn!(?role, "the token in its file has fewer than {SHORTEST_TOKEN} characters: nobody can use it");
+            tracing::warn!(
+                ?role,
+                "the token in its file has fewer than {SHORTEST_TOKEN} characters: nobody can use it"
+            );
             return None;
         }
         Some((role.clone(), Sha256::digest(token.as_bytes()).into()))
@@ -175,7 +178,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let access = Access::new(dir.path()).unwrap();
         let at = |name: &str| dir.path().join(name);
-        for (name, token) in [("a", "same-same-same-same\n"), ("b", "same-same-same-same"), ("c", "short"), ("d", SHOP)] {
+        for (name, token) in [("a", "same-same-same-same\n"), ("b", "same-same-same-same"), ("c", "short"), ("d", SHOP)]
+        {
             fs::write(at(name), token).unwrap();
         }
         let project = |name: &str| format!("{name}: {{ token_file: {} }}", at(name).display());

@@ -14,14 +14,14 @@ use crate::books::Books;
 use crate::config::{Config, LogstoreName};
 use crate::event::Batch;
 use crate::registry::Registry;
-use crate::sandbox::{Chain, Plugin, Sandbox};
+use crate::sandbox::{Chain, Limits, Plugin, Sandbox};
 
 /// A running agent, as the server sees it. Every method may wait, and is called on a thread where that disturbs nobody.
 ///
 /// Names of logstores are those of [`Control::config`]; of others there are errors.
 pub trait Control: Send + Sync {
     /// The configuration that is in force, without the logstores that are for other agents. Another value each time that
-    /// it changes.
+    /// it changes. This one does not wait.
     fn config(&self) -> Arc<Config>;
 
     /// Uploaded plugins.
@@ -44,6 +44,9 @@ pub trait Control: Send + Sync {
 
     /// The last events of a logstore's files, about so many bytes, as its plugins would get them.
     fn recent(&self, name: &LogstoreName, bytes: usize) -> Result<Vec<Batch>>;
+
+    /// What a plugin may use in the place that uploads take.
+    fn limits(&self, name: &LogstoreName) -> Limits;
 
     /// A chain of a logstore, with instances of its own: as it runs now, or with another plugin in the place that uploads
     /// take.

@@ -306,12 +306,15 @@ fn kind_name(kind: Kind) -> &'static str {
     }
 }
 
+/// A number as it stands in the table.
+type Shown = fn(&Outcome) -> String;
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         if self.candidate.events == 0 && self.candidate.cut_short.is_none() {
             return writeln!(f, "The logstore has no lines to try it on.");
         }
-        let rows: [(&str, fn(&Outcome) -> String); 9] = [
+        let rows: [(&str, Shown); 9] = [
             ("events", |o| o.events.to_string()),
             ("  parsed", |o| o.parsed.to_string()),
             ("  failed", |o| o.failed.to_string()),
