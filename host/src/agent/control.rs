@@ -8,19 +8,19 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, channel};
 
 use super::keeper::Applied;
-use super::plugins::chain;
+use super::plugins::{chain, limits_of};
 use super::uploads::joined;
 use super::{Agent, lock, settings};
 use crate::admin::control::{
     Candidate, Control, FILES, Health, LogstoreStatus, MORE_FILES, NotReloaded, Reloaded, Status, Tap,
 };
 use crate::books::Books;
-use crate::config::{Config, LogstoreName};
+use crate::config::{Config, Logstore, LogstoreName};
 use crate::event::Batch;
 use crate::lane;
 use crate::lane::orders::Order;
 use crate::registry::Registry;
-use crate::sandbox::{Chain, Sandbox};
+use crate::sandbox::{Chain, Limits, Sandbox};
 use crate::sink::ndjson::Ndjson;
 use crate::source;
 
@@ -41,6 +41,11 @@ impl Control for Agent {
 
     fn sandbox(&self) -> &Sandbox {
         &self.sandbox
+    }
+
+    fn limits(&self, name: &LogstoreName) -> Limits {
+        let slot = |logstore: &Logstore| limits_of(logstore, logstore.upload_slot().unwrap_or(0));
+        self.logstore_of(name).map(|logstore| slot(&logstore)).unwrap_or_default()
     }
 
     fn health(&self) -> Health {

@@ -209,7 +209,7 @@ pub fn chain(used: &[Used], on_fault: config::OnFault, budget: &Arc<Budget>) -> 
 }
 
 /// An uploaded plugin gets the limits of what it replaces, or what its project's plugins may have if nothing else is said.
-fn limits_of(logstore: &Logstore, slot: usize) -> Limits {
+pub fn limits_of(logstore: &Logstore, slot: usize) -> Limits {
     settings::limits(logstore.plugins.get(slot).map_or(&logstore.limits, |used| &used.limits))
 }
 

@@ -15,6 +15,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::config_file::ConfigFile;
 use super::tombstone::{self, Tombstone};
+use crate::admin::Server;
 use crate::agent::keeper::Keeper;
 use crate::agent::{self, Agent, GRACE, Options, is_for};
 use crate::config::units::{DURATION_HINT, parse_duration, show_duration};
@@ -98,8 +99,6 @@ pub fn run(args: &Args) -> Result<()> {
     if agent.books().logstores.is_empty() {
         warn_of_groups(config, &groups);
     }
-    // It may be large, and is not needed any more.
-    drop(loaded);
     for problem in &agent.problems() {
         tracing::error!("this logstore is not read: {}", problem.in_file(&file));
     }
@@ -107,8 +106,19 @@ pub fn run(args: &Args) -> Result<()> {
     tracing::info!(user_id, logstores = agent.books().logstores.len(), workers, "running");
 
     // What is to end does not change any more.
+    let server = match &config.admin {
+        Some(admin) => {
+            Some(Server::start(admin, &config.data_dir, agent.clone()).context("starting the admin server")?)
+        }
+        None => None,
+    };
+    if let Some(server) = &server {
+        tracing::info!(address = %server.address(), "the admin server listens");
+    }
     let keeper = (!args.until_idle).then(|| Keeper::start(&agent)).transpose()?;
     let grace = told.wait(&agent, keeper, args);
+    // Whoever asks is told that it is ending, but for this.
+    drop(server);
     let is_lost = agent.has_lost_a_sink();
     let (books, problems) = (agent.books(), agent.problems());
     agent.stop(if is_lost { Duration::ZERO } else { grace })?;
