@@ -112,9 +112,6 @@ pub fn run(args: &Args) -> Result<()> {
         }
         None => None,
     };
-    if let Some(server) = &server {
-        tracing::info!(address = %server.address(), "the admin server listens");
-    }
     let keeper = (!args.until_idle).then(|| Keeper::start(&agent)).transpose()?;
     let grace = told.wait(&agent, keeper, args);
     // Whoever asks is told that it is ending, but for this.
