@@ -11,6 +11,7 @@
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`deploy`] manifests and the image, run without an engine · [`pod`] what a container's manifest says: variables, and when to end ·
+//! [`dry_run`] what a plugin would make of lines · [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
 //! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
 //! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused · [`docs`] where links lead.
@@ -28,6 +29,7 @@ mod delivery;
 mod deploy;
 mod disk;
 mod docs;
+mod dry_run;
 mod evil;
 mod faults;
 mod follow;
