@@ -9,8 +9,9 @@
 //! old files · [`containers`] CRI and Docker · [`multiline`] events of several lines · [`restart`] being stopped and
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
-//! [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
-//! [`deploy`] manifests and the image, run without an engine · [`pod`] what a container's manifest says: variables, and when to end ·
+//! [`deploy`] manifests and the image, run without an engine · [`pod`] what a container's manifest says: variables, and
+//! when to end · [`live`] what changes while an agent runs ·
+//! [`dry_run`] what a plugin would make of lines · [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
 //! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
 //! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused · [`docs`] where links lead.
@@ -28,6 +29,7 @@ mod delivery;
 mod deploy;
 mod disk;
 mod docs;
+mod dry_run;
 mod evil;
 mod faults;
 mod follow;

@@ -1,7 +1,8 @@
 //! What every request passes: who calls, how often, and for how long.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::RequestPartsExt;
@@ -11,7 +12,6 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -23,11 +23,12 @@ use super::rate::{Caller, Rates};
 use super::upload::{self, Changes};
 use crate::config::LogstoreName;
 
-/// Uploads that are received and checked at once: each is in memory.
-const UPLOADS: usize = 2;
+/// Uploads that are received and checked at once, and downloads: each is in memory.
+const UPLOADS: (usize, usize) = (3, 1);
+const DOWNLOADS: (usize, usize) = (3, 1);
 
 /// Taps that are open at once.
-const TAPS: usize = 16;
+const TAPS: (usize, usize) = (16, 4);
 
 /// An answer takes so long at most, until it begins; with compiling.
 const SEEING: Duration = Duration::from_secs(30);
@@ -39,8 +40,9 @@ pub struct App {
     access: Access,
     rates: Rates,
     pub changes: Changes,
-    pub uploads: Arc<Semaphore>,
-    pub taps: Arc<Semaphore>,
+    pub uploads: Arc<Slots>,
+    pub downloads: Arc<Slots>,
+    pub taps: Arc<Slots>,
 }
 
 impl App {
@@ -50,8 +52,9 @@ impl App {
             access: Access::new(data_dir)?,
             rates: Rates::default(),
             changes: Changes::default(),
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
-            taps: Arc::new(Semaphore::new(TAPS)),
+            uploads: Slots::new("uploads", UPLOADS),
+            downloads: Slots::new("downloads", DOWNLOADS),
+            taps: Slots::new("taps", TAPS),
         })
     }
 
@@ -70,6 +73,49 @@ impl App {
         match (known, role) {
             (Some(None), _) => Err(Error::unauthorized("this token is nobody's")),
             (_, role) => Ok(role.unwrap_or(Role::Nobody)),
+        }
+    }
+}
+
+/// What may be done so often at once: by all, and by each project.
+pub struct Slots {
+    what: &'static str,
+    all: usize,
+    each: usize,
+    taken: Mutex<BTreeMap<Role, usize>>,
+}
+
+/// One of them, as long as it is there.
+pub struct Slot {
+    slots: Arc<Slots>,
+    role: Role,
+}
+
+impl Slots {
+    fn new(what: &'static str, (all, each): (usize, usize)) -> Arc<Slots> {
+        Arc::new(Slots { what, all, each, taken: Mutex::default() })
+    }
+
+    /// Takes one.
+    pub fn take(self: &Arc<Self>, role: &Role) -> Answer<Slot> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.get(role).copied().unwrap_or(0);
+        let each = if *role == Role::Operator { self.all } else { self.each };
+        if own >= each || taken.values().sum::<usize>() >= self.all {
+            let error = format!("other {} are under way", self.what);
+            return Err(Error::later(StatusCode::TOO_MANY_REQUESTS, &error, Duration::from_secs(2)));
+        }
+        taken.insert(role.clone(), own + 1);
+        Ok(Slot { slots: self.clone(), role: role.clone() })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut taken = self.slots.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        match taken.get_mut(&self.role) {
+            Some(own) if *own > 1 => *own -= 1,
+            _ => _ = taken.remove(&self.role),
         }
     }
 }
@@ -175,5 +221,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Answer<Self> {
         let query = Query::<T>::from_request_parts(parts, state).await;
         query.map(|Query(asked)| Asked(asked)).map_err(|rejection| Error::bad(rejection.body_text()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_project_leaves_something_for_others() {
+        let slots = Slots::new("taps", (3, 2));
+        let [a, b] = ["a", "b"].map(|name| Role::Project(name.to_owned()));
+        let first = [slots.take(&a).unwrap(), slots.take(&a).unwrap()];
+        assert_eq!(slots.take(&a).err().unwrap().status, StatusCode::TOO_MANY_REQUESTS);
+        let third = slots.take(&b).unwrap();
+        assert!(slots.take(&b).is_err() && slots.take(&Role::Operator).is_err());
+        drop(first);
+        let operators = [slots.take(&Role::Operator).unwrap(), slots.take(&Role::Operator).unwrap()];
+        assert!(slots.take(&a).is_err());
+        drop((third, operators));
+        assert!(slots.taken.lock().unwrap().is_empty());
     }
 }

@@ -11,6 +11,7 @@ use axum::body::Body;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt::set_tcp_user_timeout;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
@@ -25,6 +26,12 @@ const FROM_ONE: usize = 64;
 /// What a caller may take to prove who it is, and to send the head of a request; also between two of them.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEAD: Duration = Duration::from_secs(15);
+
+/// A caller that takes nothing of what it is sent for so long is gone. In milliseconds.
+const STANDSTILL: u32 = 30_000;
+
+/// A connection ends after so long, whatever it is used for: more than a tap takes.
+const LONGEST: Duration = Duration::from_secs(2 * 3600);
 
 /// Bytes of a request's head.
 const HEAD_BYTES: usize = 32 << 10;
@@ -68,6 +75,9 @@ fn is_of_connection(error: &io::Error) -> bool {
 async fn serve(stream: TcpStream, peer: IpAddr, tls: Option<Arc<Tls>>, router: Router) {
     // Answers are small: they need not wait for more.
     let _ = stream.set_nodelay(true);
+    if let Err(error) = set_tcp_user_timeout(&stream, STANDSTILL) {
+        tracing::debug!("a connection without a time limit: {error}");
+    }
     match tls {
         None => speak(stream, peer, router).await,
         Some(tls) => match timeout(HANDSHAKE, tls.acceptor().accept(stream)).await {
@@ -86,8 +96,9 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, peer: IpAddr, router
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES).half_close(false);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        tracing::debug!(%peer, "{error}");
+    match timeout(LONGEST, http.serve_connection(TokioIo::new(stream), service)).await {
+        Ok(Ok(())) | Err(_) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, "{error}"),
     }
 }
 

@@ -22,6 +22,8 @@ mod listen;
 mod plugins;
 mod rate;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod tls;
 pub mod upload;
 

@@ -1,5 +1,6 @@
 //! Versions of the plugin of a logstore.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Multipart, Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
 use http_body_util::Limited;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -25,8 +28,12 @@ use crate::sandbox::check::{Check, Failed};
 /// An upload is received in this time.
 const RECEIVING: Duration = Duration::from_secs(120);
 
-/// Bytes of an upload besides the plugin and its settings.
-const AROUND: u64 = 16 << 10;
+/// Bytes of an upload that is too large that are taken all the same and thrown away: who sends them hears the answer only
+/// after that.
+const THROWN_AWAY: usize = 256 << 20;
+
+/// Bytes that are sent at once.
+const PIECE: usize = 64 << 10;
 
 /// Another upload, or change, may be done after that.
 const SOON: Duration = Duration::from_secs(2);
@@ -134,13 +141,12 @@ pub async fn push(
         let (_, project) = upload::find(&config, &named.name).ok_or_else(Error::not_found)?;
         project.uploads.max_size
     };
-    let busy = |_| Error::later(StatusCode::TOO_MANY_REQUESTS, "other uploads are being checked", SOON);
-    let _permit = app.uploads.clone().try_acquire_owned().map_err(busy)?;
+    let _slot = app.uploads.take(&named.role)?;
     let received = timeout(RECEIVING, receive(request, most)).await;
     let (bytes, settings) =
         received.map_err(|_| Error::new(StatusCode::REQUEST_TIMEOUT, "it took too long to come"))??;
     let by = if named.role == Role::Operator { By::Operator } else { By::Project };
-    let push = Push { bytes, settings, by, then };
+    let push = Push { bytes: bytes.into(), settings, by, then };
     let pushed = change(&app, named, move |app, name| upload::push(&*app.control, name, push)).await?;
     let status = if pushed.version.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(pushed)).into_response())
@@ -148,14 +154,14 @@ pub async fn push(
 
 /// The plugin and its settings.
 async fn receive(request: Request, most: u64) -> Answer<(Vec<u8>, Option<Value>)> {
-    let all = usize::try_from(most + SETTINGS as u64 + AROUND).unwrap_or(usize::MAX);
-    let request = request.map(|body| Body::new(Limited::new(body, all)));
+    let request = request.map(|body| Body::new(Limited::new(body, THROWN_AWAY)));
     let is_json = |text: &[u8]| serde_json::from_slice(text).map_err(|error| settings_error(&error));
     let mut parts = Multipart::from_request(request, &()).await.map_err(|rejection| {
         Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, rejection.body_text()).hint("send multipart/form-data")
     })?;
-    let (mut plugin, mut settings) = (None, None);
+    let (mut plugin, mut settings, mut excess) = (None, None, None);
     while let Some(mut part) = parts.next_field().await.map_err(|error| broken(&error, most))? {
+        let is_settings = part.name() == Some("settings");
         let (place, limit) = match part.name() {
             Some("plugin") => (&mut plugin, most),
             Some("settings") => (&mut settings, SETTINGS as u64),
@@ -164,14 +170,20 @@ async fn receive(request: Request, most: u64) -> Answer<(Vec<u8>, Option<Value>)
         if place.is_some() {
             return Err(Error::bad("a part of the upload is there twice"));
         }
-        let mut bytes = Vec::new();
+        let (mut bytes, mut size) = (Vec::new(), 0);
         while let Some(chunk) = part.chunk().await.map_err(|error| broken(&error, most))? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() as u64 > limit {
-                return Err(too_large(limit));
+            size += chunk.len() as u64;
+            if size <= limit {
+                bytes.extend_from_slice(&chunk);
             }
         }
+        if size > limit {
+            excess.get_or_insert_with(|| if is_settings { settings_too_large() } else { too_large(limit) });
+        }
         *place = Some(bytes);
+    }
+    if let Some(error) = excess {
+        return Err(error);
     }
     let plugin = plugin.ok_or_else(|| Error::bad("the upload has no part `plugin`"))?;
     Ok((plugin, settings.as_deref().map(is_json).transpose()?))
@@ -190,6 +202,11 @@ fn too_large(most: u64) -> Error {
         .hint("the project's `uploads.max_size` in the agent's configuration is the limit")
 }
 
+fn settings_too_large() -> Error {
+    let error = format!("the settings have more than {SETTINGS} bytes");
+    Error::new(StatusCode::PAYLOAD_TOO_LARGE, error).check(Check::Configure)
+}
+
 fn settings_error(error: &serde_json::Error) -> Error {
     Error::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the settings are no JSON: {error}")).check(Check::Configure)
 }
@@ -206,6 +223,7 @@ fn settings_error(error: &serde_json::Error) -> Error {
         (status = 500, description = "The disk has failed", body = Problem),
     ))]
 pub async fn download(State(app): State<Arc<App>>, named: Named, Number(number): Number) -> Answer<Response> {
+    let slot = app.downloads.take(&named.role)?;
     let (digest, bytes) = app
         .ask(move |app| {
             let digest = app.control.registry().version(&named.name, number)?.digest;
@@ -214,7 +232,12 @@ pub async fn download(State(app): State<Arc<App>>, named: Named, Number(number):
         })
         .await??;
     let headers = [(header::CONTENT_TYPE, "application/wasm".to_owned()), (header::ETAG, format!("\"{digest}\""))];
-    Ok((headers, bytes).into_response())
+    // It is in memory until all of it is sent.
+    let pieces = stream::unfold((Bytes::from(bytes), slot), |(mut rest, slot)| async move {
+        let piece = rest.split_to(PIECE.min(rest.len()));
+        (!piece.is_empty()).then_some((Ok::<_, Infallible>(piece), (rest, slot)))
+    });
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 /// Removes a version that does not run

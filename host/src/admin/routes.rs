@@ -237,16 +237,15 @@ async fn tap(State(app): State<Arc<App>>, named: Named, Asked(asked): Asked<TapQ
     if !(1..=MOST_TAPPED).contains(&asked.limit) {
         return Err(Error::bad(format!("limit must be from 1 to {MOST_TAPPED}")));
     }
-    let many = |_| Error::later(StatusCode::TOO_MANY_REQUESTS, "too many taps are open", Duration::from_secs(5));
-    let permit = app.taps.clone().try_acquire_owned().map_err(many)?;
+    let slot = app.taps.take(&named.role)?;
     let tap = Tap { before: asked.before, limit: asked.limit };
     let receiver = app.ask(move |app| app.control.tap(&named.name, tap)).await?;
     let receiver = receiver.map_err(|error| Error::conflict(format!("{error:#}")))?;
     let deadline = Instant::now() + TAP;
-    let events = stream::unfold((receiver, asked.limit, permit), move |(mut receiver, left, permit)| async move {
+    let events = stream::unfold((receiver, asked.limit, slot), move |(mut receiver, left, slot)| async move {
         let left = left.checked_sub(1)?;
         let event = timeout_at(deadline, receiver.recv()).await.ok()??;
-        Some((Ok::<Bytes, Infallible>(event), (receiver, left, permit)))
+        Some((Ok::<Bytes, Infallible>(event), (receiver, left, slot)))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(events)).into_response())
 }

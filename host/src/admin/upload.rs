@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -18,7 +19,7 @@ use crate::sandbox::dry_run::{self, Report, dry_run};
 /// What is uploaded.
 pub struct Push {
     /// The `.wasm`.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// The settings; none: those of the plugin whose place it takes.
     pub settings: Option<Value>,
     /// Who does.
@@ -144,8 +145,9 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
     if text.len() > SETTINGS {
         return Err(Refused::Settings(text.len()).into());
     }
-    let copy = push.bytes.clone();
-    let plugin = control.sandbox().load_bytes(copy, &name.logstore, project.uploads.max_size, &control.limits(name))?;
+    let bytes = push.bytes.clone();
+    let plugin =
+        control.sandbox().load_bytes(bytes, &name.logstore, project.uploads.max_size, &control.limits(name))?;
     let candidate = Candidate { plugin, settings: text };
     let report = try_out(control, name, &candidate)?;
     let objection = report.objection();

@@ -8,6 +8,7 @@ mod oracle;
 mod world;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use fastrand::Rng;
 use crate::budget::Budget;
 use crate::checkpoint::Checkpoint;
 use crate::clock::Clock;
-use crate::lane::orders::Orders;
+use crate::lane::orders::{Order, Orders};
 use crate::lane::{Lane, Mode, Parts, Scratch};
 use crate::metrics::Accounts;
 use crate::sandbox::Chain;
@@ -106,6 +107,8 @@ struct Run<'w> {
     checkpoint: Arc<Checkpoint>,
     sink: Arc<Sink>,
     lane: Option<(Lane, Mode)>,
+    orders: Arc<Orders>,
+    accounts: Arc<Accounts>,
     scratch: Scratch,
     logs: Vec<Log>,
     oracle: Oracle,
@@ -147,6 +150,12 @@ impl Run<'_> {
 
     fn start(&mut self) {
         tell!(self, "start");
+        self.accounts = Arc::default();
+        self.begin(0);
+    }
+
+    /// Begins a lane that is owed so many events of its accounts.
+    fn begin(&mut self, owed: u64) {
         let known = self.checkpoint.load(LOGSTORE).unwrap();
         let news = News::new(Box::new(|| {}));
         let source =
@@ -171,13 +180,13 @@ impl Run<'_> {
             }],
             returns: Returns::new(Box::new(|| {})),
             checkpoint: self.checkpoint.clone(),
-            accounts: Arc::new(Accounts::default()),
+            accounts: self.accounts.clone(),
             plugins: Vec::new(),
             budget: Budget::new(None),
             pace: None,
             mode: mode.clone(),
-            orders: Orders::new(Box::new(|| {})),
-            owed: 0,
+            orders: self.orders.clone(),
+            owed,
             clock: self.clock.clone(),
             tap: None,
         });
@@ -215,6 +224,32 @@ impl Run<'_> {
         self.checkpoint.flush().unwrap();
         self.sink.waiting.lock().unwrap().clear();
         self.note_end();
+    }
+
+    /// As when the configuration changes: a lane ends, when what it has in flight is settled or at once, and another takes
+    /// its place in the same process.
+    fn begin_anew(&mut self) {
+        let waits = self.random.bool();
+        tell!(self, "begin anew, {}", if waits { "when all is settled" } else { "at once" });
+        self.orders.give(Order::Retire);
+        if !waits || !self.turns(1000) {
+            self.orders.give(Order::Abandon);
+            assert!(self.turns(10), "an abandoned lane goes on");
+        }
+        self.lane = None;
+        // What comes back now comes back to nobody.
+        self.sink.waiting.lock().unwrap().clear();
+        self.note_end();
+        self.check_accounts();
+        self.begin(self.accounts.in_flight.load(Ordering::Relaxed));
+    }
+
+    #[track_caller]
+    fn check_accounts(&self) {
+        let counts = self.accounts.summary();
+        let sum: u64 =
+            ["delivered", "dropped", "dead_lettered", "discarded", "in_flight"].map(|name| counts[name]).iter().sum();
+        assert_eq!(counts["read"], sum, "{counts:?}");
     }
 
     fn note_end(&mut self) {
@@ -407,6 +442,7 @@ impl Run<'_> {
             }
             93..96 if self.lane.is_some() => self.kill(),
             96..98 if self.lane.is_some() => self.stop(),
+            98 if self.lane.is_some() => self.begin_anew(),
             _ if self.lane.is_none() => self.start(),
             _ => self.some_turns(),
         }
@@ -429,6 +465,7 @@ impl Run<'_> {
         if !self.turns(100_000) {
             return Err("it does not come to an end".to_owned());
         }
+        self.check_accounts();
         let events = self.sink.events.lock().unwrap();
         self.oracle.check(&events)
     }
@@ -445,6 +482,8 @@ fn run(world: &mut dyn World, seed: u64, tells: bool) -> Result<(), String> {
         checkpoint: Arc::new(Checkpoint::in_memory().unwrap()),
         sink: Arc::default(),
         lane: None,
+        orders: Orders::new(Box::new(|| {})),
+        accounts: Arc::default(),
         scratch: Scratch::default(),
         logs: Vec::new(),
         oracle: Oracle::default(),

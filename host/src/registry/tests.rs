@@ -122,12 +122,15 @@ fn nobody_else_may_look_and_damage_is_noticed() {
 #[derive(Clone, Default)]
 struct Simulated(Arc<Mutex<World>>);
 
+/// Names, and the numbers of their files.
+type Names = BTreeMap<(Room, String), usize>;
+
 #[derive(Default)]
 struct World {
-    now: BTreeMap<(Room, String), usize>,
+    now: Names,
     /// What is on disk of the names, and what has changed since then.
-    synced: BTreeMap<(Room, String), usize>,
-    changes: Vec<(Room, BTreeMap<(Room, String), usize>)>,
+    synced: Names,
+    changes: Vec<(Room, Names)>,
     files: Vec<(Vec<u8>, bool)>,
     /// Steps before it fails.
     steps: Option<usize>,

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use bytes::Bytes;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use wasmparser::{
@@ -66,7 +67,7 @@ impl Metadata {
 /// A `.wasm` that is small enough, of a known version, and imports nothing but what is granted.
 pub struct Admitted {
     /// The file's bytes.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
     /// SHA-256 of the bytes, in hex.
     pub digest: String,
     /// From its custom section; from the file's name where it has none.
@@ -90,7 +91,7 @@ pub fn admit_file(path: &Path) -> Result<Admitted> {
 }
 
 /// Checks the bytes of a `.wasm`, of which there are at most so many; `name` is used if it doesn't say one.
-pub fn admit_upload(bytes: Vec<u8>, name: &str, most: u64) -> Result<Admitted, Failed> {
+pub fn admit_upload(bytes: Bytes, name: &str, most: u64) -> Result<Admitted, Failed> {
     let (size, most) = (bytes.len() as u64, most.min(COMPONENT_BYTES));
     if size > most {
         return Err(anyhow!("it has {size} bytes, and the most allowed is {most}")).during(Check::Size);
@@ -99,7 +100,8 @@ pub fn admit_upload(bytes: Vec<u8>, name: &str, most: u64) -> Result<Admitted, F
 }
 
 /// Checks the bytes of a `.wasm`; `name` is used if it doesn't say one.
-pub fn admit(bytes: Vec<u8>, name: &str) -> Result<Admitted, Failed> {
+pub fn admit(bytes: impl Into<Bytes>, name: &str) -> Result<Admitted, Failed> {
+    let bytes = bytes.into();
     let outline = Outline::read(&bytes).during(Check::Api)?;
     check_api(&outline).during(Check::Api)?;
     let metadata = metadata(&outline, name).during(Check::Api)?;
@@ -323,7 +325,7 @@ mod tests {
 
     #[test]
     fn the_check_that_fails_is_said() {
-        let check = |bytes: &[u8], most| admit_upload(bytes.to_vec(), "x", most).err().expect("refused").check;
+        let check = |bytes: &[u8], most| admit_upload(bytes.to_vec().into(), "x", most).err().expect("refused").check;
         assert_eq!(check(b"hello", 4), Check::Size);
         assert_eq!(check(b"hello", 5), Check::Api);
         let processor = |version: &str, more: &str| {

@@ -29,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use wasmtime::{Engine, Store};
 
 use admission::Admitted;
@@ -75,7 +76,7 @@ impl Sandbox {
 
     /// Admits, compiles and links the plugin of these bytes, of which there are at most so many. `name` is used if it
     /// doesn't say one.
-    pub fn load_bytes(&self, bytes: Vec<u8>, name: &str, most: u64, limits: &Limits) -> Result<Arc<Plugin>, Failed> {
+    pub fn load_bytes(&self, bytes: Bytes, name: &str, most: u64, limits: &Limits) -> Result<Arc<Plugin>, Failed> {
         let admitted = admission::admit_upload(bytes, name, most)?;
         admitted.check_limits(limits)?;
         self.compile(admitted).during(Check::Compile)
