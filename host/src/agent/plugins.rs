@@ -146,7 +146,7 @@ impl Plugins {
             Some(plugin) => plugin.clone(),
             None => {
                 let (bytes, limits) = (registry.blob(&version.digest)?, limits_of(logstore, slot));
-                let plugin = self.sandbox.load_bytes(bytes, &version.name, COMPONENT_BYTES, &limits)?;
+                let plugin = self.sandbox.load_bytes(bytes.into(), &version.name, COMPONENT_BYTES, &limits)?;
                 self.uploaded.insert(version.digest.clone(), plugin.clone());
                 plugin
             }
