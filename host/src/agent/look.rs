@@ -167,7 +167,7 @@ fn lane_status(lane: &RunningLane, glance: Option<&Glance>, most_files: usize) -
     let plugins = plugins.map(|(index, (used, counts))| {
         let glance = seen.plugins.get(index).filter(|glance| glance.digest == used.plugin.digest && !glance.is_tried);
         let suspended = glance.and_then(|glance| glance.suspended.clone());
-        let last = suspended.clone().or(glance.and_then(|glance| glance.last_fault.clone()));
+        let last = suspended.clone().or(glance.and_then(|glance| glance.last_failure.clone()));
         let is_suspended = counts.suspended.load(Ordering::Relaxed) > 0;
         PluginStatus {
             name: used.plugin.name().to_owned(),

@@ -321,6 +321,11 @@ impl Client {
         self.runtime.block_on(future)
     }
 
+    /// Ends without waiting for what cannot be ended, such as looking up a name.
+    pub fn abandon(self) {
+        self.runtime.shutdown_background();
+    }
+
     async fn refused(&self, response: Response) -> Failure {
         let status = response.status();
         let body = match self.read(response, SAID).await {

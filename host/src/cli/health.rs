@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::client::{Failure, Whom};
-use super::screen::{on_one_line, print};
+use super::screen::{harmless, print};
 use crate::admin::{HealthAnswer, Problem};
 
 /// A probe that takes longer has failed.
@@ -28,8 +28,10 @@ pub struct Args {
 pub struct Unhealthy(String);
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let said = look(args).map_err(|error| Unhealthy(on_one_line(&format!("{error:#}"))))?;
-    print(&format!("{}\n", on_one_line(&said)))
+    // A line, without hints.
+    let first = |error: anyhow::Error| format!("{error:#}").lines().next().unwrap_or_default().to_owned();
+    let said = look(args).map_err(|error| Unhealthy(harmless(&first(error))))?;
+    print(&format!("{}\n", harmless(&said)))
 }
 
 /// What is to be said of an agent that works.
@@ -37,13 +39,15 @@ fn look(args: &Args) -> anyhow::Result<String> {
     let client = args.whom.client_of_anybody()?;
     let (path, word) = if args.ready { ("/readyz", "ready") } else { ("/healthz", "alive") };
     let answer = client.block_on(async { tokio::time::timeout(PATIENCE, client.health(path)).await });
-    let late = |_| Failure::NoAnswer(format!("the agent at {} does not answer within 2 s", client.address()));
+    let address = client.address().to_owned();
+    client.abandon();
+    let late = |_| Failure::NoAnswer(format!("the agent at {address} does not answer within 2 s"));
     let (status, body) = answer.map_err(late)??;
     let Ok(HealthAnswer { ok, details }) = serde_json::from_slice(&body) else {
         let said = serde_json::from_slice(&body).map_or_else(|_| status.to_string(), |said: Problem| said.error);
-        anyhow::bail!("{} does not say whether it is {word}: {said}", client.address());
+        anyhow::bail!("{address} does not say whether it is {word}: {said}");
     };
-    let why = if details.is_empty() { String::new() } else { format!(": {}", details.join("; ")) };
+    let why = if details.is_empty() { String::new() } else { format!(": {}", details.join("; ").replace('\n', "; ")) };
     anyhow::ensure!(ok && status.is_success(), "not {word}{why}");
     Ok(format!("{word}{why}"))
 }

@@ -256,8 +256,7 @@ fn one(name: &str, logstore: &LogstoreStatus, colours: bool) -> String {
         let rest = logstore.files_total - logstore.files.len() as u64;
         files += &format!("and {rest} more that lag less\n");
     }
-    let mut counts = Table::new(&["COUNTED", ">EVENTS"]);
-    // What is always shown, is shown above.
+    let mut counts = Table::new(&["COUNTER", ">VALUE"]);
     for (what, count) in logstore.counts.iter().filter(|(_, count)| **count > 0) {
         counts.row(vec![what.into(), count.to_string().into()]);
     }
@@ -372,10 +371,10 @@ FILE                  SIZE  READ  SETTLED     LAG  BEHIND
 /var/log/nginx/a.log  2000  1000      464  1.5KiB    2.5s
 and 1 more that lag less
 
-COUNTED    EVENTS
-delivered     990
-in_flight      10
-read         1000
+COUNTER    VALUE
+delivered    990
+in_flight     10
+read        1000
 ";
         assert_eq!(one("shop/a", &logstore(), false), expected);
     }

@@ -61,10 +61,17 @@ pub struct PluginGlance {
     pub digest: String,
     /// Why it is suspended, if it is.
     pub suspended: Option<String>,
-    /// The last call that gave nothing that can be used.
-    pub last_fault: Option<String>,
+    /// Why it failed last: by its own word, or by a fault.
+    pub last_failure: Option<String>,
     /// Whether a part of the files tries it.
     pub is_tried: bool,
+}
+
+/// Without the plugin's name, which marks of events begin with.
+fn last_failure(stage: &crate::sandbox::Stage) -> Option<String> {
+    let reason = stage.stats.last_failure.as_deref()?;
+    let own = reason.strip_prefix(stage.plugin().name()).and_then(|rest| rest.strip_prefix(": "));
+    Some(own.unwrap_or(reason).to_owned())
 }
 
 /// The sizes that a file was seen to have, and when.
@@ -139,7 +146,7 @@ impl Lane {
             version: stage.plugin().metadata.version.clone(),
             digest: stage.plugin().digest.clone(),
             suspended: stage.trust.reason(),
-            last_fault: stage.stats.last_fault.clone(),
+            last_failure: last_failure(stage),
             is_tried,
         };
         Glance {

@@ -53,6 +53,8 @@ pub struct Stats {
     pub faults: u64,
     /// The last of these.
     pub last_fault: Option<String>,
+    /// Why it failed last: by its own word, or by a fault.
+    pub last_failure: Option<Arc<str>>,
     /// Instances that were made.
     pub instances: u64,
     /// The most bytes of linear memory that an instance had.
@@ -205,6 +207,9 @@ impl Stage {
         let output = self.call(batch, last)?;
         let asides = self.set_aside(&output, batch, last, held);
         self.stats.failed += asides.len() as u64;
+        if let Some(aside) = asides.last() {
+            self.stats.last_failure = Some(aside.reason.clone());
+        }
         let places = (!output.origins.is_empty() || !output.failed.is_empty()).then(|| places(&output, batch));
         Ok(Made { batch: self.adopt(output, batch, places.as_deref()), asides, places })
     }
@@ -224,7 +229,9 @@ impl Stage {
             Err(fault) => {
                 self.instance = None;
                 self.stats.faults += 1;
-                self.stats.last_fault = Some(fault.to_string());
+                let fault = fault.to_string();
+                self.stats.last_failure = Some(fault.as_str().into());
+                self.stats.last_fault = Some(fault);
             }
         }
         called

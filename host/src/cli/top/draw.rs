@@ -121,7 +121,7 @@ fn keys_line(view: &View) -> Line<'static> {
     Line::styled(
         match view.is_typing {
             true => "Enter: keep   Esc: all",
-            false => "q quit  Tab next  / filter  sort by: l lag e events c CPU f fuel x failures n name",
+            false => "q quit  Tab next  / filter  sort: l lag e events c CPU f fuel x failures n name",
         },
         dim,
     )
@@ -238,12 +238,12 @@ mod tests {
             "weir at http://127.0.0.1:9480  0.1.0, up 2h 4m  ready",
             "10.0k events/s, 1.9MiB/s read, 50.0% of a core, 1.9MiB lag",
             " logstores  projects  sinks   by lag, down",
-            "LOGSTORE               STATE         LAG  BEHIND EVENTS/S    CPU FUEL/EV FAILED",
-            "pay/audit              waiting    1.9MiB 33m 20s        0   0.0%   12.0k      0",
-            "shop/nginx-access      running    1.5KiB    1.5s    10.0k   0.5%   12.0k     30",
-            "shop/app               running        0B      0s        0   0.0%   12.0k      0",
+            "LOGSTORE                STATE         LAG  BEHIND EVENTS/S    CPU FUEL/EV FAILED",
+            "pay/audit               waiting    1.9MiB 33m 20s        0   0.0%   12.0k      0",
+            "shop/nginx-access       running    1.5KiB    1.5s    10.0k   0.5%   12.0k     30",
+            "shop/app                running        0B      0s        0   0.0%   12.0k      0",
             "its sink does not take more yet",
-            "q quit  Tab next  / filter  sort by: l lag e events c CPU f fuel x failures n na",
+            "q quit  Tab next  / filter  sort: l lag e events c CPU f fuel x failures n name",
         ];
         let screen = drawn(&view, 80, 24);
         let shown: Vec<_> = screen.iter().filter(|line| !line.is_empty()).collect();
@@ -254,9 +254,9 @@ mod tests {
         assert_eq!(drawn(&view, 80, 24)[22], "nginx failed last: no\\u{1b}[2J request");
         press(&mut view, [KeyCode::Tab]);
         let projects = [
-            "PROJECT                STORES       LAG EVENTS/S    CPU LIMIT    MEMORY FAILED",
-            "pay                         1    1.9MiB        0   0.0%  500m        0B      0",
-            "shop                        2    1.5KiB    10.0k  50.0%  500m        0B     30",
+            "PROJECT                  STORES       LAG EVENTS/S    CPU LIMIT    MEMORY FAILED",
+            "pay                           1    1.9MiB        0   0.0%  500m        0B      0",
+            "shop                          2    1.5KiB    10.0k  50.0%  500m        0B     30",
         ];
         assert_eq!(drawn(&view, 80, 24)[3..6], projects);
         press(&mut view, [KeyCode::Tab]);
@@ -302,7 +302,7 @@ mod tests {
         view.add(status(30_000), now);
         assert_eq!(
             drawn(&view, 80, 24)[4],
-            "pay/audit              waiting    1.9MiB 33m 20s        -      -   12.0k      0"
+            "pay/audit               waiting    1.9MiB 33m 20s        -      -   12.0k      0"
         );
         // What was begun anew has counted less.
         view.add(status(10), now + Duration::from_secs(1));
