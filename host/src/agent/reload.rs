@@ -14,12 +14,14 @@ use anyhow::Result;
 
 use super::lanes::{Running, RunningLane};
 use super::plugins::{Plugins, Used};
-use super::{Agent, for_groups, lock};
+use super::{Agent, for_groups, lock, settings};
+use crate::budget::Budget;
 use crate::config::{Config, ConfigErrors, Logstore, Place, Problem};
 use crate::confine::Needs;
 use crate::lane::orders::{NewChain, Order};
 use crate::metrics::PluginAccounts;
-use crate::sandbox::Chain;
+use crate::sandbox::{Chain, dry_run};
+use crate::source;
 
 /// A lane that is to end has so long to settle what it has in flight.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -173,6 +175,7 @@ impl Agent {
                     return Ok(None);
                 }
                 let budget = self.running().tenants[&logstore.name.project].budget.clone();
+                self.try_out(&logstore, &before, &used, &budget)?;
                 let chain = super::plugins::chain(&used, logstore.on_fault, &budget)?;
                 Ok(Some((used, chain)))
             });
@@ -189,6 +192,24 @@ impl Agent {
         plugins.forget_unused();
         wait_for(told);
         (changed, problems)
+    }
+
+    /// Objects to a chain that does worse on the logstore's last lines than the one that runs, as it does to an upload.
+    fn try_out(
+        &self,
+        logstore: &Logstore,
+        before: &[Used],
+        used: &[Used],
+        budget: &Arc<Budget>,
+    ) -> Result<(), Vec<Problem>> {
+        let chain = |used| super::plugins::chain(used, logstore.on_fault, budget);
+        let problem = |message: String| vec![Problem::new(logstore.place.clone(), message)];
+        let recent = settings::source(&logstore.files, self.tags.clone())
+            .and_then(|settings| source::recent(&settings, dry_run::BYTES))
+            .map_err(|error| problem(format!("reading its last lines: {error:#}")))?;
+        // What runs now may be in no state to be tried.
+        let report = dry_run::dry_run(chain(used)?, chain(before).ok(), &recent);
+        report.objection().map_or(Ok(()), |objection| Err(problem(objection)))
     }
 
     /// What of a configuration cannot be had without starting again.
