@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use weir::admin::control::Control;
 use weir::agent::{Agent, GRACE, Options};
 use weir::config;
+use weir::control::Control;
 use weir::registry::{By, Canary, New};
 
 use crate::harness::{POLL, Site, numbered, numbers, plugins};

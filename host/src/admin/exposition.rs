@@ -220,8 +220,8 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use super::crate::control::{LogstoreStatus, ProjectStatus, SinkStatus};
     use super::*;
+    use crate::control::{LogstoreStatus, ProjectStatus, SinkStatus};
     use crate::metrics;
 
     fn books() -> Books {

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use super::lanes::{Running, RunningLane};
 use super::plugins::{Plugins, Used};
 use super::{Agent, for_groups, lock, settings};
 use crate::budget::Budget;
-use crate::config::{Config, ConfigErrors, Logstore, Place, Problem};
+use crate::config::{Admin, Config, ConfigErrors, Logstore, Place, Problem, ServerTls};
 use crate::confine::Needs;
 use crate::lane::orders::{NewChain, Order};
 use crate::metrics::PluginAccounts;
@@ -221,6 +222,7 @@ impl Agent {
             ("workers", now.workers == config.workers),
             ("confine", now.confine == config.confine),
             ("dead_letters", now.dead_letters == config.dead_letters),
+            ("admin", fixed_of(&now.admin) == fixed_of(&config.admin)),
         ];
         let fixed = same.iter().filter(|(_, is_same)| !is_same).map(|(key, _)| {
             let place = Place { path: (*key).to_owned(), ..Place::default() };
@@ -293,6 +295,11 @@ impl Agent {
         running.lanes.insert(name.to_owned(), lane);
         begun
     }
+}
+
+/// What a server cannot change while it listens.
+fn fixed_of(admin: &Option<Admin>) -> Option<(SocketAddr, &Option<ServerTls>)> {
+    admin.as_ref().map(|admin| (admin.listen, &admin.tls))
 }
 
 /// Has a lane go on with another chain. Gives where it says when it does.
