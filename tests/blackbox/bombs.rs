@@ -31,7 +31,7 @@ const GOOD_LOGSTORE: &str = "
 const LIMITS: CompileLimits = CompileLimits { cpu_seconds: 20, seconds: 100, memory: 4 << 30, output: 100 << 20 };
 
 /// A component that passes for a plugin until it is compiled, with modules in it.
-fn plugin(modules: &[Module]) -> Vec<u8> {
+pub fn plugin(modules: &[Module]) -> Vec<u8> {
     let mut component = Component::new();
     for module in modules {
         component.section(&ModuleSection(module));
@@ -79,7 +79,7 @@ fn tables(depth: u32, times: u32) -> Module {
 }
 
 /// All locals are alive, and changed, in each of many loops.
-fn locals(locals: u32, loops: u32) -> Module {
+pub fn locals(locals: u32, loops: u32) -> Module {
     module(1, locals, |body| {
         for number in 0..loops {
             let (from, to) = (1 + number % locals, 1 + number * 7 % locals);

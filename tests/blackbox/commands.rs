@@ -10,8 +10,10 @@ use crate::harness::{Site, access_log, contents, numbered, numbers, parse};
 #[test]
 fn every_command_explains_itself() {
     let site = Site::new();
-    let commands: [&[&str]; 8] =
-        [&[], &["run"], &["pipe"], &["check"], &["demo"], &["mock-log"], &["plugin"], &["plugin", "build"]];
+    let alone = ["run", "pipe", "check", "demo", "mock-log", "status", "top", "tap", "health", "reload", "plugin"];
+    let of_plugin = ["build", "push", "list", "activate", "rollback", "remove", "download"];
+    let of_plugin = of_plugin.map(|command| vec!["plugin", command]);
+    let commands = [vec![]].into_iter().chain(alone.map(|command| vec![command])).chain(of_plugin);
     for command in commands {
         let done = site.output(command.iter().chain(&["--help"]));
         done.assert_code(0);
@@ -26,7 +28,7 @@ fn every_command_explains_itself() {
 #[test]
 fn wrong_usage_exits_with_64_and_says_what_is_wrong() {
     let site = Site::new();
-    let wrong: [(&[&str], &str); 10] = [
+    let wrong: [(&[&str], &str); 19] = [
         (&[], "Usage: weir"),
         (&["ru"], "unrecognized subcommand 'ru'"),
         (&["run", "--until-ide"], "unexpected argument '--until-ide'"),
@@ -37,6 +39,15 @@ fn wrong_usage_exits_with_64_and_says_what_is_wrong() {
         (&["mock-log", "--stdout", "--stderr"], "cannot be used with '--stderr'"),
         (&["demo", "--rate", "fast"], "invalid value 'fast'"),
         (&["plugin"], "Usage: weir plugin"),
+        (&["status", "Shop"], "must be a project, or PROJECT/LOGSTORE"),
+        (&["status", "shop/"], "invalid value 'shop/'"),
+        (&["status", "--token", "a", "--token-file", "b"], "cannot be used with"),
+        (&["status", "--address", "ftp://there"], "the address must be like http://127.0.0.1:9480"),
+        (&["top"], "weir top needs a terminal"),
+        (&["tap", "shop/app", "--limit", "0"], "0 is not in 1..=1000000"),
+        (&["plugin", "push", "shop/app"], "<FILE.wasm>"),
+        (&["plugin", "activate", "shop/app", "1", "--canary", "100%"], "must be from 1% to 99%"),
+        (&["plugin", "push", "shop/app", "x.wasm", "--dry-run", "--canary", "1%"], "cannot be used with"),
     ];
     for (args, words) in wrong {
         let done = site.output(args);

@@ -29,12 +29,14 @@ pub const POLL: Duration = Duration::from_millis(5);
 const PLUGINS: [&str; 5] = ["nginx", "json", "delimiter", "regex", "weir-evil"];
 
 /// Variables that change what weir does.
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 11] = [
     "RUST_LOG",
     "WEIR_CONFIG",
     "WEIR_USER_ID",
     "WEIR_MACHINE_GROUP",
     "WEIR_ENV_TAGS",
+    "WEIR_ADDRESS",
+    "WEIR_TOKEN",
     "ALIYUN_LOGTAIL_CONFIG",
     "ALIYUN_LOGTAIL_USER_ID",
     "ALIYUN_LOGTAIL_USER_DEFINED_ID",
@@ -469,6 +471,16 @@ impl Agent<'_> {
     pub fn wait_to_say(&mut self, text: &str) {
         let what = format!("{text:?} on standard error");
         self.wait(&what, |site| fs::read_to_string(site.path("stderr")).unwrap().contains(text));
+    }
+
+    /// Waits until the admin server listens. Gives where: an address and a port.
+    #[track_caller]
+    pub fn admin(&mut self) -> String {
+        let listens = "the admin server listens address=";
+        self.wait_to_say(listens);
+        let said = self.stderr();
+        let (_, rest) = said.split_once(listens).unwrap();
+        rest.split_whitespace().next().unwrap().to_owned()
     }
 
     /// What the agent has said so far.

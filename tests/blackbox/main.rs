@@ -11,7 +11,8 @@
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`deploy`] manifests and the image, run without an engine · [`pod`] what a container's manifest says: variables, and
 //! when to end · [`live`] what changes while an agent runs ·
-//! [`dry_run`] what a plugin would make of lines · [`commands`] everything but `run` · [`cost`] memory, CPU, time and system calls ·
+//! [`dry_run`] what a plugin would make of lines · [`operate`] commands that ask a running agent ·
+//! [`uploads`] plugins that are pushed to it · [`commands`] everything else but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
 //! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
 //! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused · [`docs`] where links lead.
@@ -41,6 +42,7 @@ mod kills;
 mod live;
 mod logrotate;
 mod multiline;
+mod operate;
 mod order;
 mod pod;
 mod proxy;
@@ -55,3 +57,4 @@ mod sink_kafka;
 mod sink_loki;
 mod sink_otlp;
 mod sink_sls;
+mod uploads;

@@ -15,7 +15,7 @@ fn component(imports: &[&str], version: &str) -> Vec<u8> {
 }
 
 /// Puts files that are no plugins into `plugins/`: each with the words that refuse it.
-fn bad_plugins(site: &Site) -> Vec<(&'static str, String)> {
+pub fn bad_plugins(site: &Site) -> Vec<(&'static str, String)> {
     let write = |name: &str, bytes: &[u8]| site.write(&format!("plugins/{name}.wasm"), bytes);
     write("wasi", &component(&["wasi:cli/environment@0.2.0", "weir:plugin/log@0.1.0"], "0.1.0"));
     write("files", &component(&["weir:plugin/files@0.1.0", "wasi:random/random@0.2.0"], "0.1.0"));

@@ -43,7 +43,8 @@ use crate::config::Admin;
 pub use access::TOKEN_FILE;
 pub use control::Control;
 pub use error::Problem;
-pub use routes::openapi;
+pub use plugins::Versions;
+pub use routes::{HealthAnswer, openapi};
 
 use guard::App;
 use tls::Tls;

@@ -95,11 +95,11 @@ pub fn router(app: &Arc<App>) -> Router {
 
 /// Whether the agent works.
 #[derive(Serialize, Deserialize, ToSchema)]
-struct HealthAnswer {
+pub struct HealthAnswer {
     /// Whether it does.
-    ok: bool,
+    pub ok: bool,
     /// What is wrong, for the operator alone.
-    details: Vec<String>,
+    pub details: Vec<String>,
 }
 
 fn health(is_wrong: Vec<String>, more: Vec<String>, role: &Role) -> Response {

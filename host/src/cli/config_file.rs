@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::{self, ConfigErrors, Loaded};
+use crate::config::{self, ConfigErrors, Loaded, Reach};
 use crate::environment::{self, CONFIG};
 
 /// Where the configuration is if nobody says so.
@@ -26,6 +26,21 @@ impl ConfigFile {
     /// Its path, as messages have it.
     pub fn name(&self) -> String {
         self.path().to_string_lossy().into_owned()
+    }
+
+    /// Whether an argument names it.
+    pub fn is_given(&self) -> bool {
+        self.config.is_some()
+    }
+
+    /// How its agent is reached. None if nobody named it, and it is not where it would be then.
+    pub fn reach(&self) -> Result<Option<Reach>, ConfigErrors> {
+        let path = self.path();
+        let is_named = self.is_given() || CONFIG.of(&environment::process).is_some();
+        if !is_named && !path.exists() {
+            return Ok(None);
+        }
+        config::reach(&path).map(Some)
     }
 
     /// Reads it.

@@ -2,27 +2,38 @@
 
 mod check;
 mod checkpoints;
+mod client;
 mod compile;
 mod config_file;
 mod dead_letters;
 mod demo;
+mod health;
 pub mod mock_log;
 mod pipe;
 mod plugin;
+mod reload;
 mod run;
+mod screen;
+mod status;
+mod tap;
 mod tombstone;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use self::health::Unhealthy;
+use self::reload::NotApplied;
 use crate::config::ConfigErrors;
 use crate::sandbox::compile::COMMAND;
 use crate::sandbox::instance::SettingsRefused;
 
 /// Exit codes, after sysexits.h.
 mod exit {
+    /// Of `weir health` alone, as probes have it.
+    pub const UNHEALTHY: u8 = 1;
     pub const USAGE: u8 = 64;
     pub const INTERNAL: u8 = 70;
     pub const CONFIG: u8 = 78;
@@ -45,6 +56,16 @@ enum Command {
     Pipe(pipe::Args),
     /// Say all that is wrong with a configuration
     Check(check::Args),
+    /// Show how a running agent is: projects, logstores, plugins and sinks
+    Status(status::Args),
+    /// Show the same live
+    Top(top::Args),
+    /// Show events of a logstore as they come, a line of JSON each
+    Tap(tap::Args),
+    /// Say whether a running agent works: the exec probe of a container
+    Health(health::Args),
+    /// Have a running agent read its configuration again
+    Reload(reload::Args),
     /// Say how far each file has been read and settled
     Checkpoints(checkpoints::Args),
     /// See, send again or remove the events that destinations have refused
@@ -56,7 +77,7 @@ enum Command {
     Demo(demo::Args),
     /// Write test logs, at a rate
     MockLog(mock_log::MockLog),
-    /// Build plugins
+    /// Build plugins, and upload them to a running agent
     Plugin {
         #[command(subcommand)]
         command: plugin::Command,
@@ -80,6 +101,11 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Pipe(args) => pipe::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Tap(args) => tap::run(&args),
+        Command::Health(args) => health::run(&args),
+        Command::Reload(args) => reload::run(&args),
         Command::Checkpoints(args) => checkpoints::run(&args),
         Command::DeadLetters { command } => dead_letters::run(&command),
         Command::Demo(args) => demo::run(&args),
@@ -101,6 +127,14 @@ fn tell(error: &anyhow::Error) -> ExitCode {
     if let Some(usage) = error.downcast_ref::<Usage>() {
         eprintln!("error: {usage}");
         return exit::USAGE.into();
+    }
+    if let Some(unhealthy) = error.downcast_ref::<Unhealthy>() {
+        eprintln!("{unhealthy}");
+        return exit::UNHEALTHY.into();
+    }
+    if let Some(wrong) = error.downcast_ref::<NotApplied>() {
+        eprintln!("{wrong}");
+        return exit::CONFIG.into();
     }
     eprintln!("error: {error:#}");
     match error.downcast_ref::<SettingsRefused>() {

@@ -58,6 +58,29 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     parse_at(&text, &name, base_of(path), &|name| environment::lookup(name, &environment::process))
 }
 
+/// How the agent of a configuration is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// Where the operator's token is, if `admin` has none.
+    pub data_dir: PathBuf,
+    /// Its server, if it has one.
+    pub admin: Option<Admin>,
+}
+
+/// Reads how an agent is reached from its config file. What else is wrong there does not matter: the agent may go on with
+/// the configuration before.
+pub fn reach(path: &Path) -> Result<Reach, ConfigErrors> {
+    let name = path.to_string_lossy();
+    let text = read(path).map_err(|problem| ConfigErrors::new(&*name, vec![problem]))?;
+    let mut problems = problem::Problems::default();
+    let mut root = raw::read(&text, &mut problems);
+    problems.finish(&name, Some(()))?;
+    let mut ignored = problem::Problems::default();
+    let env = |name: &str| environment::lookup(name, &environment::process);
+    interpolate::interpolate(&mut root, &env, &mut ignored);
+    Ok(resolved::reach(&root, &mut fields::Fields { base: base_of(path), problems: &mut ignored }))
+}
+
 /// Reads a config's text. `name` is the file's name: for messages, and its directory is what relative paths are
 /// relative to. `env` gives the value of an environment variable.
 pub fn parse(text: &str, name: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, ConfigErrors> {

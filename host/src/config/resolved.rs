@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use super::Reach;
 use super::admin::{Admin, admin};
 use super::fields::{Fields, Table};
 use super::limits::{Ceilings, Limits};
@@ -18,6 +19,9 @@ use super::template::{LogstoreName, NAME_RULE, is_name};
 
 /// Worker threads that are started without being asked for: an agent is a guest on its node.
 const DEFAULT_WORKERS_MAX: usize = 2;
+
+/// Where an agent keeps what it keeps if the config doesn't say.
+const DEFAULT_DATA_DIR: &str = "/var/lib/weir";
 
 /// Everything that a config file says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -300,7 +304,7 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
         projects.entry(logstore.name.project.clone()).or_default();
     }
     Some(Config {
-        data_dir: data_dir.unwrap_or_else(|| "/var/lib/weir".into()),
+        data_dir: data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
         plugin_dirs: plugin_dirs.unwrap_or_else(super::default_plugin_dirs),
         workers: workers as usize,
         confine: confine.unwrap_or_default(),
@@ -310,6 +314,15 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
         admin,
         sinks: sinks?.into_iter().filter_map(|(name, sink)| Some((name, sink?))).collect(),
     })
+}
+
+/// What of it says how the agent is reached.
+pub(super) fn reach(root: &Node, fields: &mut Fields) -> Reach {
+    let table = fields.open_table(root);
+    let get = |key: &str| table.as_ref().and_then(|table| table.get(key));
+    let data_dir = get("data_dir").and_then(|node| fields.path(node));
+    let admin = get("admin").and_then(|node| admin(node, fields));
+    Reach { data_dir: data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()), admin }
 }
 
 /// Whose a token is must be clear.

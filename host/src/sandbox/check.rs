@@ -25,6 +25,12 @@ pub enum Check {
     DryRun,
 }
 
+impl Check {
+    /// All of them, in their order.
+    pub const ALL: [Check; 7] =
+        [Check::Size, Check::Api, Check::Imports, Check::Limits, Check::Compile, Check::Configure, Check::DryRun];
+}
+
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
