@@ -1,10 +1,12 @@
 //! weir: a log agent that runs each tenant's parser in a sandbox.
 //!
 //! ```text
-//! cli ─> agent ─> lane ─┬─> source ──┐
-//!                │      ├─> sandbox ─┼─> event
-//!                │      └─> sink ────┘
-//!                └─> schedule, config, checkpoint, budget, metrics
+//! cli ─┬─> agent ─┬─> lane ─┬─> source ──┐
+//!      │     │    │         ├─> sandbox ─┼─> event
+//!      │     v    │         └─> sink ────┘
+//!      │  control └─> schedule, config, registry, checkpoint, budget, metrics
+//!      │     ^
+//!      └─> admin
 //! ```
 //!
 //! - [`event`] is the batch; it knows nobody.
@@ -19,7 +21,7 @@
 //! - [`budget`] counts a project's memory, [`books`] has all accounts together,
 //!   [`heap`] gives memory back to the system, [`pace`] says how often little is read.
 //! - [`agent`] puts a configuration to work, [`sinks`] those of its sinks that are used; [`cli`] has one file a command.
-//! - [`admin`] shows and changes a running agent over HTTP.
+//! - [`control`] is what a running agent shows and lets be changed; [`admin`] offers that over HTTP.
 //! - [`mock`] makes log lines for tests, demonstrations and benchmarks.
 
 pub mod admin;
@@ -31,6 +33,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod confine;
+pub mod control;
 pub mod environment;
 pub mod event;
 pub mod heap;

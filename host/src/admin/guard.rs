@@ -16,12 +16,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::access::{Access, Role};
-use super::control::Control;
 use super::error::{Answer, Error};
 use super::listen::Peer;
 use super::rate::{Caller, Rates};
 use super::upload::{self, Changes};
 use crate::config::LogstoreName;
+use crate::control::Control;
 
 /// Uploads that are received and checked at once, and downloads: each is in memory.
 const UPLOADS: (usize, usize) = (3, 1);

@@ -14,7 +14,7 @@
 //! however often, the workers don't notice.
 
 mod access;
-pub mod control;
+pub use crate::control;
 mod error;
 mod exposition;
 mod guard;

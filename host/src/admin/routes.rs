@@ -22,10 +22,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::Role;
-use super::control::{LogstoreStatus, Reloaded, Status, Tap};
 use super::error::{Answer, Error, Problem};
 use super::guard::{App, Asked, Known, Named, Operator, guard};
 use super::{exposition, plugins};
+use crate::control::{LogstoreStatus, Reloaded, Status, Tap};
 
 /// Events of a tap, if it doesn't say how many; and the most.
 const TAPPED: u64 = 100;
@@ -262,6 +262,6 @@ async fn tap(State(app): State<Arc<App>>, named: Named, Asked(asked): Asked<TapQ
 ))]
 async fn reload(State(app): State<Arc<App>>, _: Operator) -> Answer<Json<Reloaded>> {
     let reloaded = app.ask(|app| app.control.reload()).await?;
-    let refused = |error: super::control::NotReloaded| Error::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
+    let refused = |error: crate::control::NotReloaded| Error::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
     reloaded.map(Json).map_err(refused)
 }

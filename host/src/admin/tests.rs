@@ -16,13 +16,13 @@ use tokio::sync::mpsc::{Receiver, channel};
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
-use super::control::{
-    Candidate, Control, Health, LogstoreStatus, NotReloaded, ProjectStatus, Reloaded, SinkStatus, Status, Tap,
-};
 use super::{Server, openapi};
 use crate::books::Books;
 use crate::budget::Budget;
 use crate::config::{self, Admin, Config, LogstoreName, ServerTls};
+use crate::control::{
+    Candidate, Control, Health, LogstoreStatus, NotReloaded, ProjectStatus, Reloaded, SinkStatus, Status, Tap,
+};
 use crate::event::{Batch, CONTENT, Field, Kind};
 use crate::registry::Registry;
 use crate::sandbox::compile::Compiler;

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::control::{Candidate, Control};
 use crate::config::{Config, Logstore, LogstoreName, NotReplaceable, Project};
+use crate::control::{Candidate, Control};
 use crate::registry::{By, Canary, Choice, New, Refused, SETTINGS, Version};
 use crate::sandbox::check::{Check, During, Failed};
 use crate::sandbox::dry_run::{self, Report, dry_run};

@@ -11,11 +11,11 @@ use super::keeper::Applied;
 use super::plugins::{chain, limits_of};
 use super::uploads::joined;
 use super::{Agent, lock, settings};
-use crate::admin::control::{
-    Candidate, Control, FILES, Health, LogstoreStatus, MORE_FILES, NotReloaded, Reloaded, Status, Tap,
-};
 use crate::books::Books;
 use crate::config::{Config, Logstore, LogstoreName};
+use crate::control::{
+    Candidate, Control, FILES, Health, LogstoreStatus, MORE_FILES, NotReloaded, Reloaded, Status, Tap,
+};
 use crate::event::Batch;
 use crate::lane;
 use crate::lane::orders::Order;

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use super::lanes::{Running, RunningLane};
 use super::{Agent, lock, uploads};
-use crate::admin::control::{
+use crate::config::Logstore;
+use crate::control::{
     CanaryStatus, FileStatus, Health, LogstoreState, LogstoreStatus, PluginState, PluginStatus, ProjectStatus,
     ReloadStatus, SinkState, SinkStatus, Status,
 };
-use crate::config::Logstore;
 use crate::lane::glance::{FileGlance, Glance};
 use crate::lane::orders::Order;
 use crate::metrics::PluginAccounts;

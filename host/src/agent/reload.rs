@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -14,12 +15,14 @@ use anyhow::Result;
 
 use super::lanes::{Running, RunningLane};
 use super::plugins::{Plugins, Used};
-use super::{Agent, for_groups, lock};
-use crate::config::{Config, ConfigErrors, Logstore, Place, Problem};
+use super::{Agent, for_groups, lock, settings};
+use crate::budget::Budget;
+use crate::config::{Admin, Config, ConfigErrors, Logstore, Place, Problem, ServerTls};
 use crate::confine::Needs;
 use crate::lane::orders::{NewChain, Order};
 use crate::metrics::PluginAccounts;
-use crate::sandbox::Chain;
+use crate::sandbox::{Chain, dry_run};
+use crate::source;
 
 /// A lane that is to end has so long to settle what it has in flight.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -173,6 +176,7 @@ impl Agent {
                     return Ok(None);
                 }
                 let budget = self.running().tenants[&logstore.name.project].budget.clone();
+                self.try_out(&logstore, &before, &used, &budget)?;
                 let chain = super::plugins::chain(&used, logstore.on_fault, &budget)?;
                 Ok(Some((used, chain)))
             });
@@ -191,6 +195,24 @@ impl Agent {
         (changed, problems)
     }
 
+    /// Objects to a chain that does worse on the logstore's last lines than the one that runs, as it does to an upload.
+    fn try_out(
+        &self,
+        logstore: &Logstore,
+        before: &[Used],
+        used: &[Used],
+        budget: &Arc<Budget>,
+    ) -> Result<(), Vec<Problem>> {
+        let chain = |used| super::plugins::chain(used, logstore.on_fault, budget);
+        let problem = |message: String| vec![Problem::new(logstore.place.clone(), message)];
+        let recent = settings::source(&logstore.files, self.tags.clone())
+            .and_then(|settings| source::recent(&settings, dry_run::BYTES))
+            .map_err(|error| problem(format!("reading its last lines: {error:#}")))?;
+        // What runs now may be in no state to be tried.
+        let report = dry_run::dry_run(chain(used)?, chain(before).ok(), &recent);
+        report.objection().map_or(Ok(()), |objection| Err(problem(objection)))
+    }
+
     /// What of a configuration cannot be had without starting again.
     fn impossible(&self, config: &Config) -> Vec<Problem> {
         let running = self.running();
@@ -200,6 +222,7 @@ impl Agent {
             ("workers", now.workers == config.workers),
             ("confine", now.confine == config.confine),
             ("dead_letters", now.dead_letters == config.dead_letters),
+            ("admin", fixed_of(&now.admin) == fixed_of(&config.admin)),
         ];
         let fixed = same.iter().filter(|(_, is_same)| !is_same).map(|(key, _)| {
             let place = Place { path: (*key).to_owned(), ..Place::default() };
@@ -272,6 +295,11 @@ impl Agent {
         running.lanes.insert(name.to_owned(), lane);
         begun
     }
+}
+
+/// What a server cannot change while it listens.
+fn fixed_of(admin: &Option<Admin>) -> Option<(SocketAddr, &Option<ServerTls>)> {
+    admin.as_ref().map(|admin| (admin.listen, &admin.tls))
 }
 
 /// Has a lane go on with another chain. Gives where it says when it does.

@@ -1,4 +1,4 @@
-//! What the server asks of the agent, and what it is told.
+//! What a running agent shows of itself, and what it lets be changed. The agent does it, and the admin server asks.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
