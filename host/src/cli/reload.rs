@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 
 use super::client::{Failure, Whom};
 use super::screen::{harmless, on_one_line, print, print_json};
-use crate::admin::control::Reloaded;
+use crate::control::Reloaded;
 
 /// Have a running agent read its configuration again
 ///

@@ -10,11 +10,11 @@ use super::screen::{
     short, since, size,
 };
 use super::{Usage, client};
-use crate::admin::control::{
-    LogstoreState, LogstoreStatus, PluginState, PluginStatus, ProjectStatus, SinkState, SinkStatus, Status,
-};
 use crate::config::units::show_cpu;
 use crate::config::{LogstoreName, is_name};
+use crate::control::{
+    LogstoreState, LogstoreStatus, PluginState, PluginStatus, ProjectStatus, SinkState, SinkStatus, Status,
+};
 
 /// Show how a running agent is: projects, logstores, plugins and sinks
 ///
@@ -308,7 +308,7 @@ pub fn sink_state(state: SinkState) -> (&'static str, Look) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::control::{CanaryStatus, FileStatus};
+    use crate::control::{CanaryStatus, FileStatus};
 
     fn logstore() -> LogstoreStatus {
         LogstoreStatus {

@@ -148,9 +148,7 @@ mod tests {
 
     use super::super::view::Flow;
     use super::*;
-    use crate::admin::control::{
-        LogstoreState, LogstoreStatus, PluginStatus, ProjectStatus, SinkState, SinkStatus, Status,
-    };
+    use crate::control::{LogstoreState, LogstoreStatus, PluginStatus, ProjectStatus, SinkState, SinkStatus, Status};
 
     fn logstore(read: u64, failed: u64, lag_bytes: u64) -> LogstoreStatus {
         let plugin = PluginStatus {

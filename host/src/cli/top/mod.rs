@@ -23,8 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Usage;
 use super::client::{self, Client, Whom};
 use super::screen::harmless;
-use crate::admin::control::Status;
 use crate::config::units::{DURATION_HINT, parse_duration};
+use crate::control::Status;
 use view::{Flow, View};
 
 /// Time between two looks at the agent.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::admin::control::{LogstoreStatus, ProjectStatus, SinkStatus, Status};
+use crate::control::{LogstoreStatus, ProjectStatus, SinkStatus, Status};
 
 /// An agent as it was at a moment.
 pub struct Look {

@@ -6,10 +6,10 @@ use std::time::Instant;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::rates::{self, Look as Looked, Rates};
-use crate::admin::control::{LogstoreStatus, SinkStatus, Status};
 use crate::cli::screen::{Cell, Look, amount, duration, size};
 use crate::cli::status::{sink_state, state_look, state_name};
 use crate::config::units::show_cpu;
+use crate::control::{LogstoreStatus, SinkStatus, Status};
 
 /// Rows that a page key goes by.
 const PAGE: usize = 10;
