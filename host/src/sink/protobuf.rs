@@ -20,11 +20,21 @@ pub const fn fixed32_tag(field: u8) -> u8 {
     field << 3 | 5
 }
 
+/// The tag of a field with eight bytes.
+pub const fn fixed64_tag(field: u8) -> u8 {
+    field << 3 | 1
+}
+
 /// Appends a field with bytes, text or a message.
 pub fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
-    out.push(bytes_tag(field));
-    put_varint(out, bytes.len() as u64);
+    put_head(out, field, bytes.len());
     out.extend_from_slice(bytes);
+}
+
+/// Appends what stands before the bytes of such a field.
+pub fn put_head(out: &mut Vec<u8>, field: u8, len: usize) {
+    out.push(bytes_tag(field));
+    put_varint(out, len as u64);
 }
 
 /// Appends a number of 1 to 10 bytes.
@@ -36,7 +46,14 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     out.push(number as u8);
 }
 
+/// Bytes of a field with so many bytes, and what stands before them.
+#[inline]
+pub fn bytes_len(len: usize) -> usize {
+    1 + varint_len(len) + len
+}
+
 /// Bytes of a number.
+#[inline]
 pub fn varint_len(number: usize) -> usize {
     match number {
         0..0x80 => 1,
@@ -124,6 +141,13 @@ impl Writer {
             number >>= 7;
         }
         self.byte(number as u8);
+    }
+
+    /// Writes what stands before the bytes of a field, for which there is room.
+    #[inline]
+    pub fn head(&mut self, field: u8, len: usize) {
+        self.byte(bytes_tag(field));
+        self.varint(len as u64);
     }
 
     /// Writes bytes, for which there is room.

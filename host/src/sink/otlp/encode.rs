@@ -8,7 +8,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::super::Buffer;
 use super::super::ndjson::{Text, integer, is_number};
+use super::super::protobuf::{
+    Stamp, Writer, bytes_len, bytes_tag, fixed64_tag, put_bytes, put_head, varint_len, varint_tag,
+};
 use super::super::records::{Encode, Records, Room, Wrap};
 use crate::config::LogstoreName;
 use crate::config::sinks::{ChosenTags, Otlp};
@@ -30,34 +34,32 @@ const CONVENTIONS: [(&str, &str); 6] = [
 /// What OpenTelemetry calls the stream of a container, and what weir does.
 const IOSTREAM: (&str, &str) = ("stream", "log.iostream");
 
-// Keys of fields: the field's number, and how it is written.
-const FIXED64: u8 = 1;
-const DELIMITED: u8 = 2;
-const fn key(number: u8, wire: u8) -> u8 {
-    (number << 3) | wire
-}
-const RESOURCE_LOGS: u8 = key(1, DELIMITED);
-const RESOURCE: u8 = key(1, DELIMITED);
-const RESOURCE_ATTRIBUTE: u8 = key(1, DELIMITED);
-const SCOPE_LOGS: u8 = key(2, DELIMITED);
-const SCOPE: u8 = key(1, DELIMITED);
-const SCOPE_NAME: u8 = key(1, DELIMITED);
-const SCOPE_VERSION: u8 = key(2, DELIMITED);
-const LOG_RECORD: u8 = key(2, DELIMITED);
-const TIME: u8 = key(1, FIXED64);
-const SEVERITY_NUMBER: u8 = key(2, 0);
-const SEVERITY_TEXT: u8 = key(3, DELIMITED);
-const BODY: u8 = key(5, DELIMITED);
-const ATTRIBUTE: u8 = key(6, DELIMITED);
-const OBSERVED_TIME: u8 = key(11, FIXED64);
-const PAIR_KEY: u8 = key(1, DELIMITED);
-const PAIR_VALUE: u8 = key(2, DELIMITED);
-const STRING: u8 = key(1, DELIMITED);
-const BOOLEAN: u8 = key(2, 0);
-const INTEGER: u8 = key(3, 0);
-const DOUBLE: u8 = key(4, FIXED64);
-const ARRAY: u8 = key(5, DELIMITED);
-const ARRAY_VALUE: u8 = key(1, DELIMITED);
+// Fields of a ResourceLogs, of its Resource and its ScopeLogs.
+const RESOURCE_LOGS: u8 = 1;
+const RESOURCE: u8 = 1;
+const RESOURCE_ATTRIBUTES: u8 = 1;
+const SCOPE_LOGS: u8 = 2;
+const SCOPE: u8 = 1;
+const SCOPE_NAME: u8 = 1;
+const SCOPE_VERSION: u8 = 2;
+const LOG_RECORDS: u8 = 2;
+// Of a LogRecord.
+const TIME: u8 = 1;
+const SEVERITY_NUMBER: u8 = 2;
+const SEVERITY_TEXT: u8 = 3;
+const BODY: u8 = 5;
+const ATTRIBUTES: u8 = 6;
+const OBSERVED_TIME: u8 = 11;
+// Of a KeyValue.
+const KEY: u8 = 1;
+const VALUE: u8 = 2;
+// Of an AnyValue, and of the ArrayValue that it may be.
+const STRING: u8 = 1;
+const BOOLEAN: u8 = 2;
+const INTEGER: u8 = 3;
+const DOUBLE: u8 = 4;
+const ARRAY: u8 = 5;
+const ARRAY_VALUES: u8 = 1;
 
 /// An encoder, which remembers the fields and tags of the last batch as they are written.
 pub struct Encoder {
@@ -74,8 +76,10 @@ pub struct Encoder {
     seen: Vec<u64>,
     /// The name that [`ERROR`] has, if a field has it.
     error_name: Option<u32>,
-    /// Events so far.
-    count: u64,
+    /// A pair's key that says [`ERROR`].
+    error_key: Stamp,
+    /// Events that were looked at.
+    looked_at: u64,
     /// The attributes of an event that has a name twice: names, and where their cells are.
     repeated: Vec<(u32, u32)>,
 }
@@ -84,17 +88,19 @@ pub struct Encoder {
 struct Column {
     kind: Kind,
     role: Role,
+    /// Whether its cells are attributes with its name and with text, whatever they say.
+    is_plain: bool,
     /// Fields of the same name have the same.
     name: u32,
-    /// The name, as it is written in a `KeyValue`.
-    key: Vec<u8>,
+    /// A pair's key, and the tag of its value.
+    key: Stamp,
+    /// The same for a cell which says that it is a container's stream.
+    stream_key: Option<Stamp>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Role {
     Attribute,
-    /// An attribute; that of a container's stream, if it is `stdout` or `stderr`.
-    Stream,
     Severity,
     Body,
 }
@@ -113,7 +119,8 @@ impl Encoder {
             head: None,
             seen: Vec::new(),
             error_name: None,
-            count: 0,
+            error_key: pair_key(ERROR),
+            looked_at: 0,
             repeated: Vec::new(),
         }
     }
@@ -126,14 +133,20 @@ impl Encoder {
             let has_iostream = batch.fields.iter().any(|field| &*field.name == IOSTREAM.1);
             let column = |field: &Field| {
                 let next = names.len() as u32;
-                let name = *names.entry(field.name.clone()).or_insert(next);
                 let role = match &*field.name {
                     name if name == self.body_field => Role::Body,
                     name if Some(name) == self.severity_field.as_deref() => Role::Severity,
-                    name if name == IOSTREAM.0 && !has_iostream => Role::Stream,
                     _ => Role::Attribute,
                 };
-                Column { kind: field.kind, role, name, key: pair_key(&field.name) }
+                let is_stream = role == Role::Attribute && &*field.name == IOSTREAM.0 && !has_iostream;
+                Column {
+                    kind: field.kind,
+                    role,
+                    is_plain: role == Role::Attribute && !is_stream && matches!(field.kind, Kind::Text | Kind::Json),
+                    name: *names.entry(field.name.clone()).or_insert(next),
+                    key: pair_key(&field.name),
+                    stream_key: is_stream.then(|| pair_key(IOSTREAM.1)),
+                }
             };
             self.columns = batch.fields.iter().map(column).collect();
             self.error_name = names.get(ERROR).copied();
@@ -149,116 +162,99 @@ impl Encoder {
         }
     }
 
-    /// Appends an event as a `LogRecord` of a `ScopeLogs`.
-    fn record(
-        &mut self,
-        batch: &Batch,
-        text: &Text,
-        event: usize,
-        error: Option<&str>,
-        observed: u64,
-        out: &mut Vec<u8>,
-    ) {
-        let cells = batch.event(event);
-        out.push(LOG_RECORD);
-        let begun = out.len();
-        // The length of most records has two bytes.
-        out.extend_from_slice(&[0; 2]);
-        // Times before 1970 cannot be written.
-        if let Ok(time) = u64::try_from(batch.time(event))
-            && time != 0
-        {
-            out.push(TIME);
-            out.extend_from_slice(&time.to_le_bytes());
+    /// Looks at an event's cells: how much room they need at most, if all are UTF-8, and whether no name is there twice.
+    #[inline(always)]
+    fn look_at(&mut self, cells: &[u32], error: Option<&str>) -> (usize, bool) {
+        let (mut room, mut is_plain) = (Writer::PER_FIELD, true);
+        self.looked_at += 1;
+        for cell in cells.chunks_exact(CELL) {
+            let column = &self.columns[cell[0] as usize];
+            let seen = &mut self.seen[column.name as usize];
+            is_plain &= *seen != self.looked_at;
+            *seen = self.looked_at;
+            room += column.key.len() + (cell[2] - cell[1]) as usize + Writer::PER_FIELD;
         }
-        out.push(OBSERVED_TIME);
-        out.extend_from_slice(&observed.to_le_bytes());
-        let attributes = out.len();
-        self.count += 1;
-        if !self.put_cells(text, cells, error, out) {
-            out.truncate(attributes);
-            self.put_repeated(text, cells, error, out);
-        }
-        put_length(out, begun, 2);
+        let has_error = self.error_name.is_some_and(|name| self.seen[name as usize] == self.looked_at);
+        (room, is_plain && !(has_error && error.is_some()))
     }
 
-    /// Appends what the cells say, and gives whether that was all: not if two attributes have the same name.
-    fn put_cells(&mut self, text: &Text, cells: &[u32], error: Option<&str>, out: &mut Vec<u8>) -> bool {
-        let (mut has_body, mut has_severity) = (false, false);
+    /// Writes cells, no two of which have the same name. The Writer has room for `promised` bytes.
+    #[inline(always)]
+    fn put_cells(&self, writer: &mut Writer, text: &Text, cells: &[u32], promised: usize) {
         for cell in cells.chunks_exact(CELL) {
             let column = &self.columns[cell[0] as usize];
             let (start, end) = (cell[1] as usize, cell[2] as usize);
-            if put_own_field(column, text, start, end, &mut has_body, &mut has_severity, out) {
-                continue;
-            }
-            let seen = &mut self.seen[column.name as usize];
-            if *seen == self.count {
-                return false;
-            }
-            *seen = self.count;
-            put_attribute(out, column.key_of(&text.bytes[start..end]), &Value::of(text, column.kind, start, end));
-        }
-        match (error, self.error_name) {
-            (None, _) => true,
-            (Some(_), Some(name)) if self.seen[name as usize] == self.count => false,
-            (Some(error), _) => {
-                put_attribute(out, &pair_key(ERROR), &Value::Text(error.as_bytes()));
-                true
+            if column.is_plain && text.is_utf8(start, end) {
+                let len = end - start;
+                let value = bytes_len(len);
+                writer.head(ATTRIBUTES, column.key.len() + varint_len(value) + value);
+                writer.stamp(&column.key);
+                writer.varint(value as u64);
+                writer.head(STRING, len);
+                writer.part(text.bytes, start, end);
+            } else {
+                column.put(writer, text, start, end, promised);
             }
         }
     }
 
-    /// The same where several attributes have the same name: they become one, which is a list.
+    /// The same where names may be there twice: such attributes become one, which is a list.
     #[cold]
-    fn put_repeated(&mut self, text: &Text, cells: &[u32], error: Option<&str>, out: &mut Vec<u8>) {
+    fn put_repeated(&mut self, writer: &mut Writer, text: &Text, cells: &[u32], error: Option<&str>) {
         const OF_ERROR: u32 = u32::MAX;
         let mut all = std::mem::take(&mut self.repeated);
         let (mut has_body, mut has_severity) = (false, false);
         for (at, cell) in (0..).zip(cells.chunks_exact(CELL)) {
             let column = &self.columns[cell[0] as usize];
-            if !put_own_field(column, text, cell[1] as usize, cell[2] as usize, &mut has_body, &mut has_severity, out) {
-                all.push((column.name, at));
+            let is_first = match column.role {
+                Role::Body => !std::mem::replace(&mut has_body, true),
+                Role::Severity if cell[2] > cell[1] => !std::mem::replace(&mut has_severity, true),
+                _ => false,
+            };
+            match is_first {
+                true => column.put(writer, text, cell[1] as usize, cell[2] as usize, 0),
+                false => all.push((column.name, at)),
             }
         }
-        let error_key = pair_key(ERROR);
         // A name that no field has is as good as any.
         all.extend(error.map(|_| (self.error_name.unwrap_or(u32::MAX), OF_ERROR)));
         all.sort_unstable();
         let value = |at: u32| {
             if at == OF_ERROR {
-                return Value::Text(error.unwrap_or_default().as_bytes());
+                return Value::Text(error.unwrap_or_default().as_bytes().into());
             }
             let cell = &cells[at as usize * CELL..][..CELL];
             Value::of(text, self.columns[cell[0] as usize].kind, cell[1] as usize, cell[2] as usize)
         };
         for same in all.chunk_by(|a, b| a.0 == b.0) {
             let first = same[0].1;
-            let key: &[u8] = if first == OF_ERROR {
-                &error_key
+            let key = if first == OF_ERROR {
+                &self.error_key
             } else {
                 let cell = &cells[first as usize * CELL..][..CELL];
                 let column = &self.columns[cell[0] as usize];
                 // Of several values none has a role of its own.
-                if same.len() == 1 {
-                    column.key_of(&text.bytes[cell[1] as usize..cell[2] as usize])
-                } else {
-                    &column.key
+                match same.len() {
+                    1 => column.key_of(&text.bytes[cell[1] as usize..cell[2] as usize]),
+                    _ => &column.key,
                 }
             };
             if same.len() == 1 {
-                put_attribute(out, key, &value(first));
+                put_pair(writer, ATTRIBUTES, key, &value(first), 0);
                 continue;
             }
             let values: Vec<_> = same.iter().map(|(_, at)| value(*at)).collect();
-            let array: usize = values.iter().map(|value| field_size(value.size())).sum();
-            let any = field_size(array);
-            put_head(out, ATTRIBUTE, key.len() + field_size(any));
-            out.extend_from_slice(key);
-            put_head(out, PAIR_VALUE, any);
-            put_head(out, ARRAY, array);
+            let array: usize = values.iter().map(|value| bytes_len(value.size())).sum();
+            let any = bytes_len(array);
+            writer.reserve(key.len() + any);
+            writer.head(ATTRIBUTES, key.len() + varint_len(any) + any);
+            writer.stamp(key);
+            writer.varint(any as u64);
+            writer.head(ARRAY, array);
             for value in &values {
-                put_head(out, ARRAY_VALUE, value.size());
-                value.put(out);
+                writer.reserve(value.size());
+                writer.head(ARRAY_VALUES, value.size());
+                value.put(writer);
             }
         }
         all.clear();
@@ -274,16 +270,46 @@ impl Encode for Encoder {
         let observed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos() as u64;
         let mut marks =
             batch.marks[batch.marks.partition_point(|mark| (mark.event as usize) < from)..].iter().peekable();
+        let mut writer = Writer::new(&mut out.bytes);
         let end = batch.len().min(from.saturating_add(out.left(room)));
-        for event in from..end {
+        let mut event = from;
+        while event < end {
+            let cells = batch.event(event);
             let error = marks.next_if(|mark| mark.event as usize == event).map(|mark| &*mark.reason);
-            out.bytes.extend_with(|bytes| self.record(batch, &text, event, error, observed, bytes));
-            out.end_event();
-            if out.bytes.len() >= room.bytes {
-                return event + 1;
+            let (promised, is_plain) = self.look_at(cells, error);
+
+            writer.reserve(promised);
+            let record = writer.begin(LOG_RECORDS);
+            // Times before 1970 cannot be written.
+            if let Ok(time) = u64::try_from(batch.time(event))
+                && time != 0
+            {
+                writer.byte(fixed64_tag(TIME));
+                writer.bytes(&time.to_le_bytes());
+            }
+            writer.byte(fixed64_tag(OBSERVED_TIME));
+            writer.bytes(&observed.to_le_bytes());
+            if is_plain {
+                self.put_cells(&mut writer, &text, cells, promised);
+                if let Some(error) = error {
+                    put_pair(&mut writer, ATTRIBUTES, &self.error_key, &Value::Text(error.as_bytes().into()), 0);
+                }
+            } else {
+                self.put_repeated(&mut writer, &text, cells, error);
+            }
+            writer.end(record);
+
+            event += 1;
+            if out.wants_ends {
+                out.ends.push(writer.len() as u32);
+            }
+            if writer.len() >= room.bytes {
+                break;
             }
         }
-        end
+        out.bytes = writer.finish();
+        out.events += event - from;
+        event
     }
 
     fn wrap(&self) -> Option<Wrap> {
@@ -294,16 +320,13 @@ impl Encode for Encoder {
 /// Writes a `ResourceLogs` with its resource, its only scope and that one's records.
 fn wrap(resource: &[u8], records: &[u8], out: &mut Vec<u8>) -> usize {
     let mut scope = Vec::new();
-    for (key, text) in [(SCOPE_NAME, "weir"), (SCOPE_VERSION, env!("CARGO_PKG_VERSION"))] {
-        put_head(&mut scope, key, text.len());
-        scope.extend_from_slice(text.as_bytes());
-    }
-    let scope_logs = field_size(scope.len()) + records.len();
-    put_head(out, RESOURCE_LOGS, resource.len() + field_size(scope_logs));
+    put_bytes(&mut scope, SCOPE_NAME, b"weir");
+    put_bytes(&mut scope, SCOPE_VERSION, env!("CARGO_PKG_VERSION").as_bytes());
+    let scope_logs = bytes_len(scope.len()) + records.len();
+    put_head(out, RESOURCE_LOGS, resource.len() + bytes_len(scope_logs));
     out.extend_from_slice(resource);
     put_head(out, SCOPE_LOGS, scope_logs);
-    put_head(out, SCOPE, scope.len());
-    out.extend_from_slice(&scope);
+    put_bytes(out, SCOPE, &scope);
     let at = out.len();
     out.extend_from_slice(records);
     at
@@ -319,67 +342,58 @@ fn resource(given: &[(String, String)], chosen: &ChosenTags, tags: &Tags) -> Vec
             attributes.push((name, value));
         }
     }
-    let mut pairs = Vec::new();
+    let mut pairs = Writer::new(&mut Buffer::default());
     for (name, value) in attributes {
-        put_pair(&mut pairs, RESOURCE_ATTRIBUTE, &pair_key(name), &Value::Text(value.as_bytes()));
+        put_pair(&mut pairs, RESOURCE_ATTRIBUTES, &pair_key(name), &Value::Text(value.as_bytes().into()), 0);
     }
     let mut out = Vec::new();
-    put_head(&mut out, RESOURCE, pairs.len());
-    out.extend_from_slice(&pairs);
+    put_bytes(&mut out, RESOURCE, pairs.finish().as_slice());
     out
 }
 
 impl Column {
     /// The key of the attribute that such a value is.
-    fn key_of(&self, value: &[u8]) -> &[u8] {
-        // The key and its length come before the name.
-        const STREAM_KEY: &[u8] = b"\x0a\x0clog.iostream";
-        match self.role == Role::Stream && matches!(value, b"stdout" | b"stderr") {
-            true => STREAM_KEY,
-            false => &self.key,
+    fn key_of(&self, value: &[u8]) -> &Stamp {
+        match &self.stream_key {
+            Some(key) if matches!(value, b"stdout" | b"stderr") => key,
+            _ => &self.key,
         }
     }
-}
 
-/// Appends a cell that is the body or the severity, if it is, and the first such one.
-#[inline]
-fn put_own_field(
-    column: &Column,
-    text: &Text,
-    start: usize,
-    end: usize,
-    has_body: &mut bool,
-    has_severity: &mut bool,
-    out: &mut Vec<u8>,
-) -> bool {
-    match column.role {
-        Role::Body if !*has_body => {
-            *has_body = true;
-            let value = Value::of(text, column.kind, start, end);
-            put_head(out, BODY, value.size());
-            value.put(out);
-            true
-        }
-        // An empty one would not be there.
-        Role::Severity if !*has_severity && end > start => {
-            *has_severity = true;
-            if let Some(number) = severity(&text.bytes[start..end]) {
-                out.extend_from_slice(&[SEVERITY_NUMBER, number]);
+    /// Writes a cell, whatever it is, and leaves room for what was `promised` before.
+    #[inline]
+    fn put(&self, writer: &mut Writer, text: &Text, start: usize, end: usize, promised: usize) {
+        let bytes = &text.bytes[start..end];
+        match self.role {
+            Role::Body => {
+                let value = Value::of(text, self.kind, start, end);
+                writer.reserve(promised + value.size());
+                writer.head(BODY, value.size());
+                value.put(writer);
             }
-            let word = utf8(text, start, end);
-            put_head(out, SEVERITY_TEXT, word.len());
-            out.extend_from_slice(&word);
-            true
+            // An empty one would not be there.
+            Role::Severity if !bytes.is_empty() => {
+                let word = utf8(text, start, end);
+                writer.reserve(promised + word.len());
+                if let Some(number) = severity(bytes) {
+                    writer.byte(varint_tag(SEVERITY_NUMBER));
+                    writer.byte(number);
+                }
+                writer.head(SEVERITY_TEXT, word.len());
+                writer.bytes(&word);
+            }
+            _ => {
+                let value = Value::of(text, self.kind, start, end);
+                put_pair(writer, ATTRIBUTES, self.key_of(bytes), &value, promised);
+            }
         }
-        _ => false,
     }
 }
 
 /// A value, as it is going to be written.
 enum Value<'a> {
     /// UTF-8.
-    Text(&'a [u8]),
-    Replaced(Vec<u8>),
+    Text(Cow<'a, [u8]>),
     Integer(i64),
     Double(f64),
     Boolean(bool),
@@ -400,42 +414,41 @@ impl<'a> Value<'a> {
                 _ => None,
             },
         };
-        known.unwrap_or_else(|| match utf8(text, start, end) {
-            Cow::Borrowed(bytes) => Value::Text(bytes),
-            Cow::Owned(bytes) => Value::Replaced(bytes),
-        })
+        known.unwrap_or_else(|| Value::Text(utf8(text, start, end)))
     }
 
     /// Bytes that it has as an `AnyValue`.
     #[inline]
     fn size(&self) -> usize {
         match self {
-            Value::Text(bytes) => field_size(bytes.len()),
-            Value::Replaced(bytes) => field_size(bytes.len()),
-            Value::Integer(value) => 1 + varint_size(*value as u64),
+            Value::Text(bytes) => bytes_len(bytes.len()),
+            Value::Integer(value) => 1 + varint_len(*value as usize),
             Value::Double(_) => 9,
             Value::Boolean(_) => 2,
         }
     }
 
-    /// Appends it as an `AnyValue`.
+    /// Writes it as an `AnyValue`, for which there is room.
     #[inline]
-    fn put(&self, out: &mut Vec<u8>) {
-        let text: &[u8] = match self {
-            Value::Text(bytes) => bytes,
-            Value::Replaced(bytes) => bytes,
+    fn put(&self, writer: &mut Writer) {
+        match self {
+            Value::Text(bytes) => {
+                writer.head(STRING, bytes.len());
+                writer.bytes(bytes);
+            }
             Value::Integer(value) => {
-                out.push(INTEGER);
-                return put_varint(out, *value as u64);
+                writer.byte(varint_tag(INTEGER));
+                writer.varint(*value as u64);
             }
             Value::Double(value) => {
-                out.push(DOUBLE);
-                return out.extend_from_slice(&value.to_le_bytes());
+                writer.byte(fixed64_tag(DOUBLE));
+                writer.bytes(&value.to_le_bytes());
             }
-            Value::Boolean(value) => return out.extend_from_slice(&[BOOLEAN, u8::from(*value)]),
-        };
-        put_head(out, STRING, text.len());
-        out.extend_from_slice(text);
+            Value::Boolean(value) => {
+                writer.byte(varint_tag(BOOLEAN));
+                writer.byte(u8::from(*value));
+            }
+        }
     }
 }
 
@@ -450,7 +463,17 @@ fn utf8<'a>(text: &Text<'a>, start: usize, end: usize) -> Cow<'a, [u8]> {
 }
 
 fn as_integer(bytes: &[u8]) -> Option<i64> {
-    (integer(bytes)? == bytes.len()).then(|| str::from_utf8(bytes).ok()?.parse().ok())?
+    // So many always fit.
+    const DIGITS: usize = 18;
+    if integer(bytes)? != bytes.len() {
+        return None;
+    }
+    match bytes {
+        [b'0'..=b'9', ..] if bytes.len() <= DIGITS => {
+            Some(bytes.iter().fold(0, |value, digit| 10 * value + i64::from(digit - b'0')))
+        }
+        _ => str::from_utf8(bytes).ok()?.parse().ok(),
+    }
 }
 
 fn as_double(bytes: &[u8]) -> Option<f64> {
@@ -478,76 +501,21 @@ fn severity(word: &[u8]) -> Option<u8> {
     })
 }
 
-/// A name as it is written in a `KeyValue`.
-fn pair_key(name: &str) -> Vec<u8> {
-    let mut key = Vec::with_capacity(name.len() + 3);
-    put_head(&mut key, PAIR_KEY, name.len());
-    key.extend_from_slice(name.as_bytes());
-    key
+/// A name as it is written in a `KeyValue`, and the tag of what it names.
+fn pair_key(name: &str) -> Stamp {
+    let mut key = Vec::with_capacity(name.len() + 4);
+    put_bytes(&mut key, KEY, name.as_bytes());
+    key.push(bytes_tag(VALUE));
+    Stamp::new(key)
 }
 
+/// Writes a `KeyValue` as a field, and leaves room for what was `promised` before.
 #[inline]
-fn put_attribute(out: &mut Vec<u8>, key: &[u8], value: &Value) {
-    put_pair(out, ATTRIBUTE, key, value);
-}
-
-/// Appends a `KeyValue` as a field.
-#[inline]
-fn put_pair(out: &mut Vec<u8>, field: u8, key: &[u8], value: &Value) {
+fn put_pair(writer: &mut Writer, field: u8, key: &Stamp, value: &Value, promised: usize) {
     let size = value.size();
-    put_head(out, field, key.len() + field_size(size));
-    out.extend_from_slice(key);
-    put_head(out, PAIR_VALUE, size);
-    value.put(out);
-}
-
-/// Appends what stands before the bytes of a field: its key and their number.
-#[inline]
-fn put_head(out: &mut Vec<u8>, key: u8, size: usize) {
-    out.push(key);
-    put_varint(out, size as u64);
-}
-
-/// Bytes of a field that has so many, with what stands before them.
-#[inline]
-fn field_size(size: usize) -> usize {
-    1 + varint_size(size as u64) + size
-}
-
-#[inline]
-fn varint_size(value: u64) -> usize {
-    // Seven bits a byte.
-    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
-}
-
-#[inline]
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// Writes the number of bytes that come after the `reserved` ones that were left for it at `begun`.
-fn put_length(out: &mut Vec<u8>, begun: usize, reserved: usize) {
-    let size = out.len() - begun - reserved;
-    let needed = varint_size(size as u64);
-    match needed {
-        _ if needed == reserved => {}
-        _ if needed < reserved => {
-            out.copy_within(begun + reserved.., begun + needed);
-            out.truncate(begun + needed + size);
-        }
-        _ => {
-            out.resize(begun + needed + size, 0);
-            out.copy_within(begun + reserved..begun + reserved + size, begun + needed);
-        }
-    }
-    let mut rest = size;
-    for at in 0..needed {
-        let more = if at + 1 < needed { 0x80 } else { 0 };
-        out[begun + at] = (rest & 0x7f) as u8 | more;
-        rest >>= 7;
-    }
+    writer.reserve(promised + key.len() + size);
+    writer.head(field, key.len() + varint_len(size) + size);
+    writer.stamp(key);
+    writer.varint(size as u64);
+    value.put(writer);
 }
