@@ -44,6 +44,7 @@ pub(super) struct Tenant {
 }
 
 /// A lane, as those see it who do not own it.
+#[derive(Clone)]
 pub(super) struct RunningLane {
     pub logstore: Logstore,
     pub number: usize,
@@ -55,6 +56,7 @@ pub(super) struct RunningLane {
 }
 
 /// A version that a part of a lane's files tries.
+#[derive(Clone)]
 pub(super) struct CanaryRun {
     pub canary: Canary,
     pub used: Vec<Used>,
@@ -96,19 +98,21 @@ impl Running {
 
     /// Gives projects what they are to have from now on. Those that are gone are kept, and have nothing to do.
     pub fn set_projects(&mut self, projects: &BTreeMap<String, config::Project>, schedule: &Arc<Schedule<Scratch>>) {
+        self.add_projects(projects, schedule);
         for (name, project) in projects {
-            let memory = project.memory.map(|bytes| bytes as usize);
-            match self.tenants.get(name) {
-                Some(tenant) => {
-                    schedule.set_project(tenant.number, project.share, project.cpu);
-                    tenant.budget.set_limit(memory);
-                }
-                None => {
-                    let number = schedule.project(project.share, project.cpu);
-                    let tenant = Tenant { number, budget: Budget::new(memory), pace: Arc::default() };
-                    self.tenants.insert(name.clone(), tenant);
-                }
-            }
+            let tenant = &self.tenants[name];
+            schedule.set_project(tenant.number, project.share, project.cpu);
+            tenant.budget.set_limit(project.memory.map(|bytes| bytes as usize));
+        }
+    }
+
+    /// Adds those that are not there yet.
+    pub fn add_projects(&mut self, projects: &BTreeMap<String, config::Project>, schedule: &Arc<Schedule<Scratch>>) {
+        for (name, project) in projects.iter().filter(|(name, _)| !self.tenants.contains_key(*name)).collect::<Vec<_>>()
+        {
+            let number = schedule.project(project.share, project.cpu);
+            let budget = Budget::new(project.memory.map(|bytes| bytes as usize));
+            self.tenants.insert(name.clone(), Tenant { number, budget, pace: Arc::default() });
         }
     }
 
@@ -119,9 +123,8 @@ impl Running {
         plugins: &mut Plugins,
     ) -> Result<(Logstore, Vec<Used>, Chain), Vec<Problem>> {
         let used = plugins.resolve(logstore)?;
-        // A project that is new has no memory in use.
-        let budget = self.tenants.get(&logstore.name.project).map(|tenant| tenant.budget.clone());
-        let mut chain = chain(&used, logstore.on_fault, &budget.unwrap_or_default())?;
+        let budget = &self.tenants[&logstore.name.project].budget;
+        let mut chain = chain(&used, logstore.on_fault, budget)?;
         // Many will have nothing to do for long; and what comes to stay is not scattered among instances.
         chain.begin();
         Ok((logstore.clone(), used, chain))

@@ -91,6 +91,8 @@ impl Agent {
         }
         let before = self.running().config.plugin_dirs.clone();
         plugins.look_in(&config.plugin_dirs);
+        // Their plugins' memory is counted from the start.
+        self.running().add_projects(&config.projects, &self.schedule);
         let planned = self.plan(&config, &mut plugins);
         let plans = match planned {
             Ok(plans) => plans,
@@ -104,20 +106,23 @@ impl Agent {
 
         let removed = self.removed(&config);
         let mut changed = Changed { removed, ..Changed::default() };
-        let mut running = self.running();
-        running.set_projects(&config.projects, &self.schedule);
+        // Whoever only looks does not wait for lanes that end.
+        let ending: Vec<_> = {
+            let mut running = self.running();
+            running.set_projects(&config.projects, &self.schedule);
+            let restarted = plans.iter().filter_map(|plan| match plan {
+                Plan::BeginAnew(name, ..) => Some(name),
+                _ => None,
+            });
+            let names = restarted.chain(&changed.removed);
+            names.map(|name| (name.clone(), running.lanes[name].clone())).collect()
+        };
         // All are asked before any is waited for.
-        let ending = plans.iter().filter_map(|plan| match plan {
-            Plan::BeginAnew(name, ..) => Some(name),
-            _ => None,
-        });
-        let ending: Vec<_> = ending.chain(&changed.removed).cloned().collect();
-        for name in &ending {
-            running.lanes[name].orders.give(Order::Retire);
-        }
+        ending.iter().for_each(|(_, lane)| lane.orders.give(Order::Retire));
         let deadline = Instant::now() + SETTLE;
         let owed: BTreeMap<_, _> =
-            ending.iter().map(|name| (name.clone(), self.end_lane(&running.lanes[name], deadline))).collect();
+            ending.iter().map(|(name, lane)| (name.clone(), self.end_lane(lane, deadline))).collect();
+        let mut running = self.running();
         self.checkpoint.flush()?;
         let gone = self.sinks.go_on_with(next);
         for name in &changed.removed {
