@@ -390,11 +390,13 @@ fn over_tls_it_is_the_agent_of_the_configuration_or_none() {
     let made = certificates();
     let (cert, key) = (made.server.display(), made.server_key.display());
     serve(&site, &format!(", tls: {{ cert: {cert}, key: {key} }}"), LOGSTORES);
+    let text = fs::read_to_string(site.path("weir.yaml")).unwrap();
+    site.write("weir.yaml", text.replace("127.0.0.1:0", "0.0.0.0:0"));
     let (ca, other_ca) = (made.ca.to_str().unwrap(), made.other_ca.to_str().unwrap());
     let mut agent = site.start();
     // It is asked by an address that its certificate does not have.
     let port = agent.admin().rsplit_once(':').unwrap().1.to_owned();
-    let address = format!("https://127.0.0.1:{port}");
+    let address = format!("https://127.0.0.2:{port}");
     let named = format!("https://localhost:{port}");
     let token = fs::read_to_string(site.path("data/admin.token")).unwrap();
     let token = token.trim();
