@@ -115,6 +115,13 @@ impl<'a> Event<'a> {
         self.cells().find(|cell| cell.name == name).map(|cell| cell.bytes)
     }
 
+    /// Where the first cell of the field with that name lies in [`Event::data`].
+    pub fn span(&self, name: &str) -> Option<(usize, usize)> {
+        let fields = &self.batch.wit.fields;
+        let cell = self.cells.chunks_exact(CELL).find(|cell| fields[cell[0] as usize].name == name)?;
+        Some((cell[1] as usize, cell[2] as usize))
+    }
+
     /// All cells, in order.
     pub fn cells(&self) -> impl Iterator<Item = Cell<'a>> {
         let wit = self.batch.wit;

@@ -8,6 +8,7 @@ use crate::event::Batch;
 use crate::out::{Fields, Out, Sizes};
 use crate::plugin::{BatchPlugin, Settings};
 use crate::schema::Schema;
+use crate::settings;
 
 /// Fields that data may name before they are forgotten: a batch carries the names of all fields.
 const MOST_NAMED_FIELDS: usize = 512;
@@ -22,7 +23,7 @@ pub struct Runner<P> {
 impl<P: BatchPlugin> Runner<P> {
     /// Reads the settings, which are JSON, and makes the plugin.
     pub fn new(settings: &str) -> Result<Self, String> {
-        let settings = serde_json::from_str(settings).map_err(|e| e.to_string())?;
+        let settings = settings::read(settings)?;
         let mut fields = Fields::default();
         let plugin = P::new(settings, &mut fields)?;
         fields.fix();

@@ -45,16 +45,26 @@
 //! assert_eq!(events[1].error.as_deref(), Some("no separator"));
 //! ```
 //!
-//! Rooms: [`plugin`] what an author implements · [`event`] what comes in · [`out`] what goes out ·
-//! [`schema`] settings described · [`scan`] and [`time`] fast helpers · [`testing`] for `cargo test` ·
-//! [`guest`] the glue behind [`export!`].
+//! Rooms: [`plugin`] what an author implements · [`event`] what comes in · [`source`] which field of it is read ·
+//! [`out`] what goes out · [`keys`] fields that the data names · [`template`] lines written by a format ·
+//! [`files`] what is granted · [`schema`] settings described · [`settings`] and read · [`scan`], [`escape`], [`time`], [`moment`] and
+//! [`network`] helpers · [`testing`] for `cargo test` · [`guest`] the glue behind [`export!`].
 
+pub mod escape;
 pub mod event;
+pub mod files;
 pub mod guest;
+pub mod keys;
+mod kind;
+pub mod moment;
+pub mod network;
 pub mod out;
 pub mod plugin;
 pub mod scan;
 pub mod schema;
+pub mod settings;
+pub mod source;
+pub mod template;
 pub mod testing;
 pub mod time;
 
@@ -74,6 +84,7 @@ pub mod bindings {
 pub const API_VERSION: &str = "0.1";
 
 pub use bindings::weir::plugin::event::Kind;
+pub use kind::Kinds;
 pub use plugin::Settings;
 pub use weir_plugin_macros::Settings;
 
@@ -83,7 +94,8 @@ pub mod prelude {
     pub use crate::out::{FieldId, Fields, Out, Row};
     pub use crate::plugin::Fate::{self, Drop, Keep};
     pub use crate::plugin::{BatchPlugin, Failure, NoSettings, Plugin};
-    pub use crate::{Kind, Settings};
+    pub use crate::source::Source;
+    pub use crate::{Kind, Kinds, Settings};
     pub use serde::Deserialize;
 }
 

@@ -1,12 +1,11 @@
 //! What goes out: fields, cells, and what became of each input event.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use serde::Deserialize;
 
 use crate::bindings::weir::plugin::event as wit;
-use crate::event::{Batch, Event, UNKNOWN_TIME};
+use crate::event::{Batch, CONTENT, Cell, Event, UNKNOWN_TIME};
 use crate::plugin::Failure;
 use crate::schema::Schema;
 use crate::{Kind, Settings};
@@ -48,7 +47,8 @@ impl Settings for Kind {
 #[derive(Default)]
 pub struct Fields {
     list: Vec<wit::Field>,
-    index: HashMap<(String, u8), u32>,
+    /// Indices of `list`, sorted by name and kind. A hash map would be a tenth of a small plugin.
+    sorted: Vec<u32>,
     /// So many were named by `new`; the others come and go with the data.
     fixed: usize,
 }
@@ -62,13 +62,20 @@ impl Fields {
     /// [`Fields::allowed`].
     pub fn add(&mut self, name: &str, kind: Kind) -> FieldId {
         let name = &*Self::allowed(name);
-        let key = (name.to_owned(), kind as u8);
-        let next = self.list.len() as u32;
-        let id = *self.index.entry(key).or_insert(next);
-        if id == next {
-            self.list.push(wit::Field { name: name.to_owned(), kind });
+        let wanted = (name, kind as u8);
+        let place = self.sorted.binary_search_by(|id| {
+            let field = &self.list[*id as usize];
+            (field.name.as_str(), field.kind as u8).cmp(&wanted)
+        });
+        match place {
+            Ok(found) => FieldId(self.sorted[found]),
+            Err(place) => {
+                let id = self.list.len() as u32;
+                self.sorted.insert(place, id);
+                self.list.push(wit::Field { name: name.to_owned(), kind });
+                FieldId(id)
+            }
         }
-        FieldId(id)
     }
 
     /// The name itself, if it may be a field's; else without all but one of its leading `_`, cut to 256 bytes, and
@@ -80,9 +87,9 @@ impl Fields {
         }
         let rest = name.trim_start_matches('_');
         let allowed = if rest.len() == name.len() { rest.to_owned() } else { format!("_{rest}") };
-        match &allowed[..allowed.floor_char_boundary(MOST)] {
-            "" => Cow::Borrowed("_"),
-            cut => Cow::Owned(cut.to_owned()),
+        match allowed.get(..allowed.floor_char_boundary(MOST)) {
+            None | Some("") => Cow::Borrowed("_"),
+            Some(cut) => Cow::Owned(cut.to_owned()),
         }
     }
 
@@ -325,23 +332,43 @@ impl Row<'_, '_> {
     /// fields that were there before.
     #[inline]
     pub fn pass_all_but(&mut self, event: &Event, name: &str) {
-        if !event.is_raw() {
-            self.pass_others(event, name);
+        if !(event.is_raw() && name == CONTENT) {
+            for cell in event.cells().filter(|cell| cell.name != name) {
+                self.pass(&cell);
+            }
         }
     }
 
-    fn pass_others(&mut self, event: &Event, name: &str) {
-        for cell in event.cells().filter(|cell| cell.name != name) {
-            if self.out.passed.len() <= cell.field {
-                self.out.passed.resize(cell.field + 1, None);
-            }
-            let field = match self.out.passed[cell.field] {
-                Some(field) => field,
-                None => self.out.fields.add(cell.name, cell.kind),
-            };
-            self.out.passed[cell.field] = Some(field);
-            self.put(field, cell.bytes);
+    /// Adds all cells of the event.
+    pub fn pass_all(&mut self, event: &Event) {
+        for cell in event.cells() {
+            self.pass(&cell);
         }
+    }
+
+    /// Adds a cell of the input, under its own name.
+    pub fn pass(&mut self, cell: &Cell) {
+        let field = self.passed(cell);
+        self.put(field, cell.bytes);
+    }
+
+    /// The output's field of the same name and kind as a cell of the input.
+    pub fn passed(&mut self, cell: &Cell) -> FieldId {
+        match self.out.passed.get(cell.field) {
+            Some(Some(field)) => *field,
+            _ => self.first_passed(cell),
+        }
+    }
+
+    #[cold]
+    fn first_passed(&mut self, cell: &Cell) -> FieldId {
+        let passed = &mut self.out.passed;
+        if passed.len() <= cell.field {
+            passed.resize(cell.field + 1, None);
+        }
+        let field = self.out.fields.add(cell.name, cell.kind);
+        passed[cell.field] = Some(field);
+        field
     }
 
     /// Replaces the bytes of the cell with that index in the row, counted from the row's first.
@@ -380,7 +407,19 @@ impl Row<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use super::Fields;
+    use super::*;
+
+    #[test]
+    fn a_field_is_its_name_and_its_kind() {
+        let mut fields = Fields::default();
+        let ids: Vec<_> = (0..100).map(|i| fields.add(&format!("{}", i * 37 % 100), Kind::Text)).collect();
+        for (i, id) in ids.iter().enumerate() {
+            assert_eq!(id.index(), i);
+            assert_eq!(fields.add(&format!("{}", i * 37 % 100), Kind::Text), *id);
+        }
+        assert_eq!(fields.add("7", Kind::Json).index(), 100);
+        assert_eq!((fields.get(FieldId(100)), fields.len()), (("7", Kind::Json), 101));
+    }
 
     #[test]
     fn names_from_data_are_made_such_as_may_be() {

@@ -1,14 +1,20 @@
-//! For `cargo test`: feed lines to a plugin, natively, and read events back.
+//! For `cargo test`: feed lines or events to a plugin, natively, and read events back.
 //!
 //! What the plugin returns is held to the contract as the host does, so that a test fails where the host would.
 
+mod files;
 mod golden;
+mod input;
 
-pub use golden::golden;
+#[cfg(not(target_family = "wasm"))]
+pub(crate) use files::read_granted;
+pub use files::with_files;
+pub use golden::{golden, ndjson};
+pub use input::TestInput;
 
 use crate::Kind;
 use crate::bindings::weir::plugin::event as wit;
-use crate::event::{CELL, CONTENT, UNKNOWN_TIME};
+use crate::event::{CELL, UNKNOWN_TIME};
 use crate::guest::Runner;
 use crate::plugin::BatchPlugin;
 
@@ -51,23 +57,38 @@ pub struct Processed {
 /// A plugin with its settings, to be given several batches.
 pub struct Harness<P> {
     runner: Runner<P>,
+    tags: Vec<(String, String)>,
 }
 
 impl<P: BatchPlugin> Harness<P> {
     /// Configures a plugin; `settings` is JSON. The error is what the settings' author is shown.
     pub fn new(settings: &str) -> Result<Self, String> {
-        Ok(Harness { runner: Runner::new(settings)? })
+        Ok(Harness { runner: Runner::new(settings)?, tags: Vec::new() })
+    }
+
+    /// Has batches from now on come from a source with these tags.
+    pub fn tags(mut self, tags: &[(&str, &str)]) -> Self {
+        self.tags = tags.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        self
     }
 
     /// Gives the plugin a batch of raw lines. Panics where the output breaks the contract.
     pub fn process<L: AsRef<[u8]>>(&mut self, lines: &[L], last: bool) -> Processed {
-        let events: Vec<_> = lines.iter().map(|l| vec![(CONTENT, Kind::Text, l.as_ref())]).collect();
-        self.process_cells(&events, last)
+        let events: Vec<_> = lines.iter().map(|line| TestInput::line(line.as_ref())).collect();
+        self.process_events(&events, last)
     }
 
     /// Gives the plugin a batch of events with these cells.
     pub fn process_cells(&mut self, events: &[Vec<(&str, Kind, &[u8])>], last: bool) -> Processed {
-        let input = batch(events);
+        let owned = |(name, kind, bytes): &(&str, Kind, &[u8])| ((*name).to_owned(), *kind, bytes.to_vec());
+        let event = |cells: &Vec<_>| TestInput { cells: cells.iter().map(owned).collect(), time: None };
+        self.process_events(&events.iter().map(event).collect::<Vec<_>>(), last)
+    }
+
+    /// Gives the plugin a batch of events. Panics where the output breaks the contract.
+    pub fn process_events(&mut self, events: &[TestInput], last: bool) -> Processed {
+        let mut input = batch(events);
+        input.tags.clone_from(&self.tags);
         let output = self.runner.process(&input, last);
         read(&input, &output)
     }
@@ -78,13 +99,13 @@ pub fn run<P: BatchPlugin>(settings: &str, lines: &[impl AsRef<[u8]>]) -> Result
     Ok(Harness::<P>::new(settings)?.process(lines, true).events)
 }
 
-fn batch(events: &[Vec<(&str, Kind, &[u8])>]) -> wit::Batch {
+fn batch(events: &[TestInput]) -> wit::Batch {
     let (mut data, mut fields, mut rows, mut cells) = (Vec::new(), Vec::<wit::Field>::new(), Vec::new(), Vec::new());
     for event in events {
-        for (name, kind, bytes) in event {
+        for (name, kind, bytes) in &event.cells {
             let known = fields.iter().position(|f| f.name == *name && f.kind == *kind);
             let field = known.unwrap_or_else(|| {
-                fields.push(wit::Field { name: (*name).to_owned(), kind: *kind });
+                fields.push(wit::Field { name: name.clone(), kind: *kind });
                 fields.len() - 1
             });
             cells.extend([field as u32, data.len() as u32, (data.len() + bytes.len()) as u32]);
@@ -93,7 +114,9 @@ fn batch(events: &[Vec<(&str, Kind, &[u8])>]) -> wit::Batch {
         data.push(b'\n');
         rows.push((cells.len() / CELL) as u32);
     }
-    wit::Batch { tags: Vec::new(), data, fields, rows, cells, times: Vec::new() }
+    let timed = events.iter().any(|event| event.time.is_some());
+    let times = if timed { events.iter().map(|e| e.time.unwrap_or(UNKNOWN_TIME)).collect() } else { Vec::new() };
+    wit::Batch { tags: Vec::new(), data, fields, rows, cells, times }
 }
 
 fn read(input: &wit::Batch, output: &wit::Output) -> Processed {
@@ -109,6 +132,7 @@ fn read(input: &wit::Batch, output: &wit::Output) -> Processed {
         fates[event] = "failed";
         let mut failed = read_row(input, &[&input.data], &input.fields, &input.rows, &input.cells, event);
         failed.error = Some(output.reasons[reason].clone());
+        failed.time = input.times.get(event).copied().filter(|t| *t != UNKNOWN_TIME);
         failed.origin = (event, event + 1);
         events.push(failed);
     }
@@ -268,6 +292,6 @@ mod tests {
             }
         }
         let error = Harness::<Picks>::new("{\"levle\": 1}").err().unwrap();
-        assert_eq!(error, "unknown field `levle`, expected `level` at line 1 column 8");
+        assert_eq!(error, "unknown field `levle`, expected `level`");
     }
 }

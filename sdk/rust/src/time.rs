@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use crate::Settings;
 
-const SECOND: i64 = 1_000_000_000;
-const DAY: i64 = 86_400;
+pub(crate) const SECOND: i64 = 1_000_000_000;
+pub(crate) const DAY: i64 = 86_400;
 
 /// Days from the epoch to a date of the proleptic Gregorian calendar.
 pub fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
@@ -21,7 +21,7 @@ pub fn days_from_civil(year: i64, month: u32, day: u32) -> i64 {
 }
 
 /// Year, month and day of a day counted from the epoch: [`days_from_civil`] the other way.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
+pub(crate) fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
@@ -32,7 +32,7 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day_of_year - (153 * from_march + 2) / 5 + 1)
 }
 
-fn days_in(year: i64, month: u32) -> u32 {
+pub(crate) fn days_in(year: i64, month: u32) -> u32 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
         2 => 28,
@@ -71,7 +71,7 @@ impl Parts {
 
 /// The decimal number in `text[at..at + len]`.
 #[inline]
-fn digits(text: &[u8], at: usize, len: usize) -> Option<u32> {
+pub(crate) fn digits(text: &[u8], at: usize, len: usize) -> Option<u32> {
     let mut value = 0;
     for byte in text.get(at..at + len)? {
         let digit = byte.wrapping_sub(b'0');
@@ -83,14 +83,14 @@ fn digits(text: &[u8], at: usize, len: usize) -> Option<u32> {
     Some(value)
 }
 
-fn month(name: &[u8]) -> Option<u32> {
+pub(crate) fn month(name: &[u8]) -> Option<u32> {
     const NAMES: &[u8; 36] = b"JanFebMarAprMayJunJulAugSepOctNovDec";
     let name = name.get(..3)?;
     NAMES.chunks_exact(3).position(|n| n.eq_ignore_ascii_case(name)).map(|i| i as u32 + 1)
 }
 
 /// `+0800`, `+08:00` or `Z` at `at`: seconds east of UTC, and where it ends.
-fn offset(text: &[u8], at: usize) -> Option<(i64, usize)> {
+pub(crate) fn offset(text: &[u8], at: usize) -> Option<(i64, usize)> {
     let sign = match text.get(at)? {
         b'Z' | b'z' => return Some((0, at + 1)),
         b'+' => 1,
@@ -164,11 +164,15 @@ pub fn format_rfc3339(nanoseconds: i64) -> String {
 }
 
 /// Digits of a second's fraction from `at`: nanoseconds, cut after the ninth digit, and where they end.
-fn fraction(text: &[u8], at: usize) -> Option<(u32, usize)> {
-    let count = text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
-    let kept = count.min(9);
-    let value = digits(text, at, kept)? * 10u32.pow(9 - kept as u32);
-    (count > 0).then_some((value, at + count))
+#[inline]
+pub(crate) fn fraction(text: &[u8], at: usize) -> Option<(u32, usize)> {
+    let (mut value, mut unit, mut end) = (0, 100_000_000, at);
+    while let Some(digit @ b'0'..=b'9') = text.get(end) {
+        value += unit * u32::from(digit - b'0');
+        unit /= 10;
+        end += 1;
+    }
+    (end > at).then_some((value, end))
 }
 
 /// How a time is written.
@@ -213,6 +217,14 @@ impl Format {
                 ));
             }
         })
+    }
+
+    /// Whether a time in this format says its zone, or cannot have one.
+    pub fn has_zone(&self) -> bool {
+        match self {
+            Format::Pattern(pieces) => pieces.iter().any(|piece| matches!(piece, Piece::Part(b'z' | b's'))),
+            Format::Rfc3339 | Format::Clf | Format::Unix(_) => true,
+        }
     }
 
     /// Nanoseconds since the epoch; none if the text is not a time in this format.

@@ -1,4 +1,4 @@
-//! Golden files: lines, settings, and the NDJSON that weir makes of them.
+//! Golden files: lines or events, settings, and the NDJSON that weir makes of them.
 
 use std::fmt::Write;
 use std::fs;
@@ -6,13 +6,15 @@ use std::path::Path;
 
 use serde::de::IgnoredAny;
 
-use super::{Harness, TestEvent};
+use super::{Harness, TestEvent, TestInput, with_files};
 use crate::Kind;
 use crate::plugin::BatchPlugin;
 use crate::time::format_rfc3339;
 
-/// Runs all golden cases of a folder. A case is three files: the lines `CASE.log`, the settings
-/// `CASE.settings.json`, and `CASE.expected.ndjson`: what weir's NDJSON would be, without the source's tags.
+/// Runs all golden cases of a folder. A case is three files: what comes in, the settings `CASE.settings.json`, and
+/// `CASE.expected.ndjson`: what weir's NDJSON would be, without the source's tags. What comes in is the lines
+/// `CASE.log`, or the events `CASE.events.ndjson`, one JSON object a line: see [`TestInput::parse`]. A directory
+/// `CASE.files` is granted to the plugin.
 ///
 /// Errors are written as the host does, behind the plugin's `name`. Panics with the lines that differ.
 pub fn golden<P: BatchPlugin>(name: &str, dir: impl AsRef<Path>) {
@@ -23,28 +25,54 @@ pub fn golden<P: BatchPlugin>(name: &str, dir: impl AsRef<Path>) {
     assert!(differences.is_empty(), "golden files of {name}:\n{differences}");
 }
 
-/// The names of the cases in a folder, sorted.
+/// Configures a plugin, gives it these events, which are NDJSON, as its last batch, and has them as weir would write
+/// them. The error is what the settings' author is shown.
+pub fn ndjson<P: BatchPlugin>(name: &str, settings: &str, events: &[&str]) -> Result<Vec<String>, String> {
+    let events: Vec<_> = events.iter().map(|line| TestInput::parse(line).unwrap_or_else(|e| panic!("{e}"))).collect();
+    let processed = Harness::<P>::new(settings)?.process_events(&events, true);
+    Ok(processed.events.iter().map(|event| as_json(name, event)).collect())
+}
+
+/// The ends of the names of files with what comes in.
+const LINES: &str = ".log";
+const EVENTS: &str = ".events.ndjson";
+
+/// The names of the files with what comes in, sorted.
 fn cases(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let names = entries.map(|entry| entry.expect("a folder can be listed").file_name());
-    let mut cases: Vec<_> = names.filter_map(|n| Some(n.to_str()?.strip_suffix(".log")?.to_owned())).collect();
+    let names = names.filter_map(|name| name.into_string().ok());
+    let mut cases: Vec<_> = names.filter(|name| name.ends_with(LINES) || name.ends_with(EVENTS)).collect();
     cases.sort();
     cases
 }
 
 /// What is wrong with a case; nothing if it is as expected.
-fn run<P: BatchPlugin>(name: &str, dir: &Path, case: &str) -> String {
-    let read = |end: &str| {
-        let path = dir.join(format!("{case}.{end}"));
-        fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+fn run<P: BatchPlugin>(name: &str, dir: &Path, file: &str) -> String {
+    let read = |file: &str| fs::read(dir.join(file)).unwrap_or_else(|e| panic!("{}: {e}", dir.join(file).display()));
+    let text = |file: &str| String::from_utf8(read(file)).unwrap_or_else(|e| panic!("{file}: {e}"));
+    let (case, events) = match file.strip_suffix(EVENTS) {
+        Some(case) => (case, events(file, &text(file))),
+        None => (&file[..file.len() - LINES.len()], lines(&read(file))),
     };
-    let log = read("log");
-    let lines: Vec<_> = log.strip_suffix(b"\n").unwrap_or(&log).split(|b| *b == b'\n').collect();
-    let settings = String::from_utf8(read("settings.json")).expect("settings are UTF-8");
-    let mut plugin = Harness::<P>::new(&settings).unwrap_or_else(|e| panic!("{case}.settings.json: {e}"));
-    let actual: Vec<_> = plugin.process(&lines, true).events.iter().map(|event| ndjson(name, event)).collect();
-    let expected = String::from_utf8(read("expected.ndjson")).expect("what is expected is UTF-8");
-    difference(case, &expected.lines().collect::<Vec<_>>(), &actual)
+    let settings = text(&format!("{case}.settings.json"));
+    let process = || {
+        let plugin = Harness::<P>::new(&settings);
+        plugin.unwrap_or_else(|e| panic!("{case}.settings.json: {e}")).process_events(&events, true)
+    };
+    let files = dir.join(format!("{case}.files"));
+    let processed = if files.is_dir() { with_files(files, process) } else { process() };
+    let actual: Vec<_> = processed.events.iter().map(|event| as_json(name, event)).collect();
+    difference(case, &text(&format!("{case}.expected.ndjson")).lines().collect::<Vec<_>>(), &actual)
+}
+
+fn lines(log: &[u8]) -> Vec<TestInput> {
+    log.strip_suffix(b"\n").unwrap_or(log).split(|b| *b == b'\n').map(TestInput::line).collect()
+}
+
+fn events(file: &str, ndjson: &str) -> Vec<TestInput> {
+    let event = |(i, line)| TestInput::parse(line).unwrap_or_else(|e| panic!("{file}:{}: {e}", i + 1));
+    ndjson.lines().enumerate().map(event).collect()
 }
 
 fn difference(case: &str, expected: &[&str], actual: &[String]) -> String {
@@ -60,7 +88,7 @@ fn difference(case: &str, expected: &[&str], actual: &[String]) -> String {
 }
 
 /// An event as weir's NDJSON encoder writes it.
-fn ndjson(plugin: &str, event: &TestEvent) -> String {
+fn as_json(plugin: &str, event: &TestEvent) -> String {
     let mut pairs = Vec::new();
     let string = |text: &str| serde_json::to_string(text).expect("text is JSON");
     for (name, kind, value) in &event.cells {
@@ -114,11 +142,11 @@ mod tests {
             ("h", Kind::Json, "[1, {]"),
         ];
         assert_eq!(
-            ndjson("p", &event(&kinds, Some(1_500_000_000), None)),
+            as_json("p", &event(&kinds, Some(1_500_000_000), None)),
             r#"{"a":"1","b":-12,"b":"012","c":1e5,"d":"1e5","e":true,"f":"1","g":[1, {}],"h":"[1, {]","__time__":"1970-01-01T00:00:01.5Z"}"#
         );
         assert_eq!(
-            ndjson("p", &event(&[("content", Kind::Text, "a\"\n")], None, Some("no"))),
+            as_json("p", &event(&[("content", Kind::Text, "a\"\n")], None, Some("no"))),
             r#"{"content":"a\"\n","__error__":"p: no"}"#
         );
     }

@@ -1,0 +1,356 @@
+//! Reading settings: from JSON to a plugin's own type.
+//!
+//! serde_json could do it in one step. But its errors can show any number, and what writes numbers with a fraction is a
+//! third of a small plugin. And settings are written as YAML, so that a line and a column of their JSON help nobody: here,
+//! what is wrong is said with its place, such as `time.format`.
+
+mod json;
+
+use std::fmt::{self, Display};
+
+use serde::de::value::StrDeserializer;
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess,
+    SeqAccess, Unexpected, VariantAccess, Visitor,
+};
+use serde::forward_to_deserialize_any;
+
+use json::Json;
+
+/// Reads settings. The error says what is wrong, and where.
+pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
+    T::deserialize(Reader(json::parse(json)?)).map_err(|e| e.to_string())
+}
+
+/// What is wrong with settings.
+#[derive(Debug)]
+struct Refusal {
+    what: String,
+    /// Keys and indices around it, the innermost first.
+    path: Vec<String>,
+}
+
+impl Refusal {
+    #[cold]
+    #[inline(never)]
+    fn inside(mut self, key: String) -> Self {
+        self.path.push(key);
+        self
+    }
+}
+
+impl Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)?;
+        for (i, key) in self.path.iter().rev().enumerate() {
+            f.write_str(if i == 0 { " in `" } else { "." })?;
+            f.write_str(key)?;
+        }
+        f.write_str(if self.path.is_empty() { "" } else { "`" })
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl Error for Refusal {
+    fn custom<T: Display>(what: T) -> Self {
+        Refusal { what: what.to_string(), path: Vec::new() }
+    }
+
+    fn invalid_type(found: Unexpected, expected: &dyn Expected) -> Self {
+        Refusal::custom(format_args!("invalid type: {}, expected {expected}", shown(found)))
+    }
+
+    fn invalid_value(found: Unexpected, expected: &dyn Expected) -> Self {
+        Refusal::custom(format_args!("invalid value: {}, expected {expected}", shown(found)))
+    }
+}
+
+/// As serde shows it, but without the digits of a number with a fraction.
+fn shown(found: Unexpected) -> String {
+    match found {
+        Unexpected::Bool(value) => format!("boolean `{value}`"),
+        Unexpected::Unsigned(value) => format!("integer `{value}`"),
+        Unexpected::Signed(value) => format!("integer `{value}`"),
+        Unexpected::Char(value) => format!("character `{value}`"),
+        Unexpected::Str(value) => format!("string `{value}`"),
+        Unexpected::Unit | Unexpected::Option => "null".to_owned(),
+        Unexpected::Seq => "a list".to_owned(),
+        Unexpected::Map => "an object".to_owned(),
+        Unexpected::Float(_) => "a number with a fraction".to_owned(),
+        _ => "something else".to_owned(),
+    }
+}
+
+struct Reader(Json);
+
+impl Reader {
+    /// What is said of a value that is none of those that are expected.
+    #[cold]
+    #[inline(never)]
+    fn refuse(self, expected: &dyn Expected) -> Refusal {
+        let found = match &self.0 {
+            Json::Null => Unexpected::Unit,
+            Json::Boolean(value) => Unexpected::Bool(*value),
+            Json::Unsigned(value) => Unexpected::Unsigned(*value),
+            Json::Signed(value) => Unexpected::Signed(*value),
+            Json::Float(value) => Unexpected::Float(*value),
+            Json::Text(value) => Unexpected::Str(value),
+            Json::List(_) => Unexpected::Seq,
+            Json::Object(_) => Unexpected::Map,
+        };
+        Refusal::invalid_type(found, expected)
+    }
+}
+
+/// Methods that take what they can, and refuse the rest in one place: the smaller each is, the smaller are plugins.
+macro_rules! take {
+    ($($method:ident { $($pattern:pat => $visit:ident($($value:expr)?)),* })*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+            match self.0 {
+                $($pattern => visitor.$visit($($value)?),)*
+                other => Err(Reader(other).refuse(&visitor)),
+            }
+        })*
+    };
+}
+
+/// The same method for types that are taken alike.
+macro_rules! alike {
+    ($($method:ident = $other:ident),*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+            self.$other(visitor)
+        })*
+    };
+}
+
+impl<'de> Deserializer<'de> for Reader {
+    type Error = Refusal;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        match self.0 {
+            Json::Null => visitor.visit_unit(),
+            Json::Boolean(value) => visitor.visit_bool(value),
+            Json::Unsigned(value) => visitor.visit_u64(value),
+            Json::Signed(value) => visitor.visit_i64(value),
+            Json::Float(value) => visitor.visit_f64(value),
+            Json::Text(value) => visitor.visit_string(value),
+            Json::List(values) => visitor.visit_seq(Items(values.into_iter().enumerate())),
+            Json::Object(pairs) => visitor.visit_map(Pairs { pairs: pairs.into_iter(), value: None }),
+        }
+    }
+
+    take! {
+        deserialize_bool { Json::Boolean(value) => visit_bool(value) }
+        deserialize_u64 { Json::Unsigned(value) => visit_u64(value), Json::Signed(value) => visit_i64(value) }
+        deserialize_f64 {
+            Json::Unsigned(value) => visit_u64(value),
+            Json::Signed(value) => visit_i64(value),
+            Json::Float(value) => visit_f64(value)
+        }
+        deserialize_string { Json::Text(value) => visit_string(value) }
+        deserialize_unit { Json::Null => visit_unit() }
+        deserialize_seq { Json::List(values) => visit_seq(Items(values.into_iter().enumerate())) }
+        deserialize_map { Json::Object(pairs) => visit_map(Pairs { pairs: pairs.into_iter(), value: None }) }
+    }
+
+    alike! {
+        deserialize_u8 = deserialize_u64,
+        deserialize_u16 = deserialize_u64,
+        deserialize_u32 = deserialize_u64,
+        deserialize_i8 = deserialize_u64,
+        deserialize_i16 = deserialize_u64,
+        deserialize_i32 = deserialize_u64,
+        deserialize_i64 = deserialize_u64,
+        deserialize_f32 = deserialize_f64,
+        deserialize_char = deserialize_string,
+        deserialize_str = deserialize_string,
+        deserialize_identifier = deserialize_string
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        if self.0 == Json::Null { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refusal> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Refusal> {
+        match self.0 {
+            Json::Text(name) => visitor.visit_enum(Variant { name, value: Json::Null }),
+            Json::Object(mut pairs) if pairs.len() == 1 => {
+                let (name, value) = pairs.remove(0);
+                visitor.visit_enum(Variant { name, value })
+            }
+            other => Err(Reader(other).refuse(&visitor)),
+        }
+    }
+
+    forward_to_deserialize_any! { bytes byte_buf unit_struct tuple tuple_struct ignored_any }
+}
+
+struct Items(std::iter::Enumerate<std::vec::IntoIter<Json>>);
+
+impl<'de> SeqAccess<'de> for Items {
+    type Error = Refusal;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refusal> {
+        let Some((i, value)) = self.0.next() else { return Ok(None) };
+        seed.deserialize(Reader(value)).map(Some).map_err(|e| e.inside(i.to_string()))
+    }
+}
+
+struct Pairs {
+    pairs: std::vec::IntoIter<(String, Json)>,
+    /// The value of the key that was read last, with the key.
+    value: Option<(String, Json)>,
+}
+
+impl<'de> MapAccess<'de> for Pairs {
+    type Error = Refusal;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refusal> {
+        let Some((key, value)) = self.pairs.next() else { return Ok(None) };
+        let (key, _) = self.value.insert((key, value));
+        let deserializer: StrDeserializer<Refusal> = key.as_str().into_deserializer();
+        seed.deserialize(deserializer).map(Some)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refusal> {
+        let (key, value) = self.value.take().unwrap_or((String::new(), Json::Null));
+        seed.deserialize(Reader(value)).map_err(|e| e.inside(key))
+    }
+}
+
+struct Variant {
+    name: String,
+    value: Json,
+}
+
+impl<'de> EnumAccess<'de> for Variant {
+    type Error = Refusal;
+    type Variant = Reader;
+
+    fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Reader), Refusal> {
+        let deserializer: StrDeserializer<Refusal> = self.name.as_str().into_deserializer();
+        Ok((seed.deserialize(deserializer)?, Reader(self.value)))
+    }
+}
+
+impl<'de> VariantAccess<'de> for Reader {
+    type Error = Refusal;
+
+    fn unit_variant(self) -> Result<(), Refusal> {
+        if self.0 == Json::Null { Ok(()) } else { Err(Refusal::custom("this choice has no settings of its own")) }
+    }
+
+    fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Refusal> {
+        seed.deserialize(self)
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Refusal> {
+        self.deserialize_any(visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Refusal> {
+        self.deserialize_any(visitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::Kind;
+
+    #[derive(Debug, Default, Deserialize, PartialEq)]
+    #[serde(default, deny_unknown_fields)]
+    struct Config {
+        name: String,
+        quote: Option<char>,
+        depth: u8,
+        below: i64,
+        ratio: f64,
+        on: bool,
+        kinds: BTreeMap<String, Kind>,
+        list: Vec<Inner>,
+        any: Value,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        field: String,
+        how: How,
+    }
+
+    #[derive(Debug, Deserialize, PartialEq)]
+    #[serde(rename_all = "snake_case")]
+    enum How {
+        Plain,
+        Value(u8),
+        Fields { a: u8 },
+    }
+
+    #[test]
+    fn what_serde_json_reads_is_read_the_same() {
+        for json in [
+            "{}",
+            r#"{"name": "é\n", "quote": "x", "depth": 255, "below": -1, "ratio": 1.5, "on": true}"#,
+            r#"{"quote": null, "ratio": 2, "any": {"a": [1, -2, 0.5, null, "x"]}}"#,
+            r#"{"kinds": {"a": "integer", "b": "json"}}"#,
+            r#"{"list": [{"field": "a", "how": "plain"}, {"field": "b", "how": {"value": 7}}]}"#,
+            r#"{"list": [{"field": "b", "how": {"fields": {"a": 1}}}]}"#,
+        ] {
+            assert_eq!(read::<Config>(json).unwrap(), serde_json::from_str(json).unwrap(), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_its_place() {
+        for (json, expected) in [
+            ("{", "not JSON: a key is missing, at byte 1"),
+            ("[]", "invalid type: a list, expected struct Config"),
+            ("1", "invalid type: integer `1`, expected struct Config"),
+            (
+                r#"{"nmae": "x"}"#,
+                "unknown field `nmae`, expected one of `name`, `quote`, `depth`, `below`, `ratio`, `on`, `kinds`, `list`, `any`",
+            ),
+            (r#"{"name": 1.5}"#, "invalid type: a number with a fraction, expected a string in `name`"),
+            (r#"{"depth": 256}"#, "invalid value: integer `256`, expected u8 in `depth`"),
+            (r#"{"depth": "1"}"#, "invalid type: string `1`, expected u8 in `depth`"),
+            (r#"{"on": null}"#, "invalid type: null, expected a boolean in `on`"),
+            (r#"{"quote": "ab"}"#, "invalid value: string `ab`, expected a character in `quote`"),
+            (
+                r#"{"kinds": {"a": "int"}}"#,
+                "unknown variant `int`, expected one of `text`, `integer`, `float`, `boolean`, `json` in `kinds.a`",
+            ),
+            (r#"{"list": [{"how": "plain"}]}"#, "missing field `field` in `list.0`"),
+            (
+                r#"{"list": [{"field": "a", "how": {"plain": 1}}]}"#,
+                "this choice has no settings of its own in `list.0.how`",
+            ),
+        ] {
+            assert_eq!(read::<Config>(json).unwrap_err(), expected, "{json}");
+        }
+    }
+}
