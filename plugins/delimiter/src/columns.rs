@@ -1,7 +1,6 @@
 //! Where the columns of a line are.
 
-use memchr::memmem;
-use weir_plugin::scan::{Hits, find};
+use weir_plugin::scan::{Hits, Literal, find};
 
 /// The places of the separators, one after the other.
 pub trait Separators {
@@ -29,20 +28,25 @@ pub struct LongHits<'d> {
     data: &'d [u8],
     at: usize,
     end: usize,
-    finder: &'d memmem::Finder<'static>,
+    separator: &'d Literal,
 }
 
 impl<'d> LongHits<'d> {
-    pub fn new(data: &'d [u8], at: usize, end: usize, finder: &'d memmem::Finder<'static>) -> Self {
-        LongHits { data, at, end, finder }
+    pub fn new(data: &'d [u8], at: usize, end: usize, separator: &'d Literal) -> Self {
+        LongHits { data, at, end, separator }
     }
 }
 
 impl Separators for LongHits<'_> {
     fn next(&mut self) -> Option<usize> {
-        let found = self.at + self.finder.find(&self.data[self.at..self.end])?;
-        self.at = found + self.finder.needle().len();
-        Some(found)
+        loop {
+            let found = find(self.data, self.at, self.end, self.separator.bytes()[0])?;
+            if self.separator.is_at(self.data, found, self.end) {
+                self.at = found + self.separator.bytes().len();
+                return Some(found);
+            }
+            self.at = found + 1;
+        }
     }
 
     fn seek(&mut self, at: usize) {
@@ -50,13 +54,19 @@ impl Separators for LongHits<'_> {
     }
 }
 
+/// No byte.
+pub const NO_QUOTE: u16 = 256;
+
 /// A line that is read column by column. Positions are indices of `data`.
 pub struct Columns<'d, S> {
     pub data: &'d [u8],
     /// Where the next column begins.
     pub at: usize,
     pub end: usize,
-    pub quote: Option<u8>,
+    /// What a quoted column begins with; [`NO_QUOTE`] for none.
+    pub quote: u16,
+    /// Whether a column that begins with `[` ends with `]`.
+    pub brackets: bool,
     /// Whether white space around columns is left out.
     pub trim: bool,
     /// Bytes of a separator.
@@ -84,9 +94,14 @@ impl<S: Separators> Columns<'_, S> {
         let mut next = self.separators.next();
         let (mut end, mut doubled) = (next.unwrap_or(self.end), false);
         let start = if self.trim { self.skip_blank(from, end) } else { from };
-        let quoted = start < end && Some(self.data[start]) == self.quote;
-        if quoted {
+        let first = if start < end { self.data[start] } else { 0 };
+        let mut quoted = false;
+        if start < end && u16::from(first) == self.quote {
             (end, doubled, next) = self.quoted(start + 1)?;
+            quoted = true;
+        } else if first == b'[' && self.brackets {
+            (end, next) = self.bracketed(start + 1)?;
+            quoted = true;
         }
         self.at = next.map_or(self.end, |next| next + self.separator);
         let column = Column { from, start: start + usize::from(quoted), end, doubled, more: next.is_some() };
@@ -95,14 +110,15 @@ impl<S: Separators> Columns<'_, S> {
 
     /// From this column on all that is left, as one.
     pub fn rest(&self, column: &Column) -> Column {
-        self.trimmed(Column { from: column.from, start: column.from, end: self.end, doubled: false, more: false })
+        let (from, start, end) = (column.from, column.from, self.end);
+        self.trimmed(Column { from, start, end, doubled: false, more: false })
     }
 
     /// For a quoted column whose bytes begin at `start`: where the closing quote is, whether quotes are doubled
     /// in it, and the separator behind it.
     #[inline(never)]
     fn quoted(&mut self, start: usize) -> Result<(usize, bool, Option<usize>), &'static str> {
-        let quote = self.quote.unwrap_or_default();
+        let quote = self.quote as u8;
         let mut doubled = false;
         let mut at = start;
         let end = loop {
@@ -113,14 +129,25 @@ impl<S: Separators> Columns<'_, S> {
             doubled = true;
             at = found + 2;
         };
-        self.separators.seek(end + 1);
+        let next = self.behind(end).ok_or("bytes behind a closing quote")?;
+        Ok((end, doubled, next))
+    }
+
+    /// For a column between brackets whose bytes begin at `start`: where the closing one is, and the separator behind.
+    #[inline(never)]
+    fn bracketed(&mut self, start: usize) -> Result<(usize, Option<usize>), &'static str> {
+        let end = find(self.data, start, self.end, b']').ok_or("a bracket is not closed")?;
+        let next = self.behind(end).ok_or("bytes behind a closing bracket")?;
+        Ok((end, next))
+    }
+
+    /// The separator behind what closes a column, if there is one; none if there are other bytes before.
+    fn behind(&mut self, close: usize) -> Option<Option<usize>> {
+        self.separators.seek(close + 1);
         let next = self.separators.next();
         let until = next.unwrap_or(self.end);
-        let behind = if self.trim { self.skip_blank(end + 1, until) } else { end + 1 };
-        if behind < until {
-            return Err("bytes behind a closing quote");
-        }
-        Ok((end, doubled, next))
+        let behind = if self.trim { self.skip_blank(close + 1, until) } else { close + 1 };
+        (behind >= until).then_some(next)
     }
 
     fn skip_blank(&self, mut at: usize, end: usize) -> usize {

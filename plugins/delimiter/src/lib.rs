@@ -1,16 +1,14 @@
 //! A parser of lines that are columns between separators: CSV, TSV and their kin.
 
 mod columns;
+mod preset;
 
-use std::collections::BTreeMap;
-
-use memchr::memmem;
-use weir_plugin::Kind;
 use weir_plugin::prelude::*;
-use weir_plugin::scan::Hits;
+use weir_plugin::scan::{Hits, Literal};
 use weir_plugin::time::{Cached, TimeField};
 
-use columns::{Column, Columns, LongHits, Separators, undouble};
+use columns::{Column, Columns, LongHits, NO_QUOTE, Separators, undouble};
+use preset::{Defaults, Preset};
 
 weir_plugin::export!(Delimiter, name = "delimiter");
 
@@ -18,32 +16,36 @@ weir_plugin::export!(Delimiter, name = "delimiter");
 #[derive(Deserialize, Settings)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// A format that is known by name; other settings go before what it says.
+    preset: Option<Preset>,
     /// The names of the columns, in order.
-    fields: Vec<String>,
+    fields: Option<Vec<String>>,
     /// What stands between two columns: one character or several.
-    #[serde(default = "comma")]
-    separator: String,
+    separator: Option<String>,
     /// What stands around a column that has separators in it, and twice for one in the column; null for nothing.
     #[serde(default = "double_quote")]
     quote: Option<char>,
+    /// Whether a column that begins with `[` goes up to `]`, separators and all.
+    brackets: Option<bool>,
     /// Kinds of fields that are not text: integer, float, boolean or json.
     #[serde(default)]
-    types: BTreeMap<String, Kind>,
+    types: Kinds,
+    /// A column with this text, also between quotes, is left out.
+    nil: Option<String>,
+    /// Lines that begin with this are left out.
+    comment: Option<String>,
     /// What becomes of lines with less columns than fields.
-    #[serde(default)]
-    too_few: TooFew,
+    too_few: Option<TooFew>,
     /// What becomes of lines with more columns than fields.
-    #[serde(default)]
-    too_many: TooMany,
+    too_many: Option<TooMany>,
     /// Where the event's time is.
     time: Option<TimeField>,
     /// Whether white space around columns is left out.
     #[serde(default)]
     trim: bool,
-}
-
-fn comma() -> String {
-    ",".to_owned()
+    /// The field that is read.
+    #[serde(default)]
+    field: Source,
 }
 
 fn double_quote() -> Option<char> {
@@ -78,22 +80,30 @@ pub enum TooMany {
 
 /// The plugin.
 pub struct Delimiter {
+    source: Source,
+    comment: Option<String>,
     separator: Separator,
-    quote: Option<u8>,
+    quote: u16,
+    brackets: bool,
     trim: bool,
     row: Shape,
 }
 
 enum Separator {
     Byte(u8),
-    Long(Box<memmem::Finder<'static>>),
+    Long(Literal),
 }
+
+/// Columns of a line of which each has a field: an output may have 4096.
+const MOST_COLUMNS: usize = 1000;
 
 /// How columns become cells.
 struct Shape {
     fields: Vec<FieldId>,
     too_few: TooFew,
     too_many: TooMany,
+    /// The text of a column that is left out.
+    nil: Option<Vec<u8>>,
     /// The fields of columns too many, as far as there have been any.
     extra: Vec<FieldId>,
     time: Option<Time>,
@@ -108,37 +118,43 @@ impl Plugin for Delimiter {
     type Settings = Config;
 
     fn new(config: Config, fields: &mut Fields) -> Result<Self, String> {
-        let separator = match config.separator.as_bytes() {
-            [] => return Err("separator must not be empty".to_owned()),
-            [byte] => Separator::Byte(*byte),
-            bytes => Separator::Long(Box::new(memmem::Finder::new(bytes).into_owned())),
-        };
+        let preset = config.preset.map_or(preset::PLAIN, Preset::defaults);
+        let columns = columns(&config, &preset)?;
+        let separator = config.separator.unwrap_or_else(|| preset.separator.to_owned());
         let quote = match config.quote {
             Some(quote) if !quote.is_ascii() => return Err(format!("quote must be an ASCII character, not `{quote}`")),
-            Some(quote) if config.separator.contains(quote) => {
-                return Err(format!("quote: `{quote}` is in the separator"));
+            Some(quote) if separator.contains(quote) => return Err(format!("quote: `{quote}` is in the separator")),
+            quote => quote.map_or(NO_QUOTE, |quote| quote as u16),
+        };
+        let own_columns = config.fields.is_some();
+        let preset_time = preset.time.filter(|_| !own_columns);
+        let time = config
+            .time
+            .or(preset_time.map(|(field, format)| TimeField { field: field.to_owned(), format: format.to_owned() }));
+        let time = match time {
+            Some(time) => {
+                let column = columns.iter().position(|(name, _)| *name == time.field);
+                let column = column.ok_or_else(|| format!("time: `{}` is not one of the fields", time.field))?;
+                Some(Time { column, reader: time.reader()? })
             }
-            quote => quote.map(|quote| quote as u8),
-        };
-        let column = |setting: &str, name: &String| {
-            let column = config.fields.iter().position(|field| field == name);
-            column.ok_or_else(|| format!("{setting}: `{name}` is not one of the fields"))
-        };
-        for name in config.types.keys() {
-            column("types", name)?;
-        }
-        let time = match &config.time {
-            Some(time) => Some(Time { column: column("time", &time.field)?, reader: time.reader()? }),
             None => None,
         };
         Ok(Delimiter {
-            separator,
+            source: config.field,
+            comment: config.comment.or(preset.comment.map(str::to_owned)).filter(|comment| !comment.is_empty()),
+            separator: match separator.as_bytes() {
+                [] => return Err("separator must not be empty".to_owned()),
+                [byte] => Separator::Byte(*byte),
+                bytes => Separator::Long(Literal::new(bytes)),
+            },
             quote,
+            brackets: config.brackets.unwrap_or(preset.brackets),
             trim: config.trim,
             row: Shape {
-                fields: named(&config, fields)?,
-                too_few: config.too_few,
-                too_many: config.too_many,
+                fields: columns.iter().map(|(name, kind)| fields.add(name, *kind)).collect(),
+                too_few: config.too_few.unwrap_or(preset.too_few),
+                too_many: config.too_many.unwrap_or(preset.too_many),
+                nil: config.nil.or(preset.nil.map(str::to_owned)).map(String::into_bytes),
                 extra: Vec::new(),
                 time,
             },
@@ -147,36 +163,48 @@ impl Plugin for Delimiter {
 
     #[inline]
     fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
-        row.pass_all_but(event, "content");
-        let (data, (start, end)) = (event.data(), event.content_span());
-        let (quote, trim) = (self.quote, self.trim);
+        self.source.pass_others(event, row);
+        let (data, (start, end)) = (event.data(), self.source.span(event)?);
+        if let Some(comment) = &self.comment
+            && data[start..end].starts_with(comment.as_bytes())
+        {
+            return Ok(Drop);
+        }
+        let (quote, brackets, trim) = (self.quote, self.brackets, self.trim);
         match &self.separator {
             Separator::Byte(byte) => {
                 let separators = Hits::new(data, start, end, *byte);
-                self.row.put(Columns { data, at: start, end, quote, trim, separator: 1, separators }, row)?;
+                self.row.put(Columns { data, at: start, end, quote, brackets, trim, separator: 1, separators }, row)?;
             }
-            Separator::Long(finder) => {
-                let (separator, separators) = (finder.needle().len(), LongHits::new(data, start, end, finder));
-                self.row.put(Columns { data, at: start, end, quote, trim, separator, separators }, row)?;
+            Separator::Long(long) => {
+                let (separator, separators) = (long.bytes().len(), LongHits::new(data, start, end, long));
+                self.row.put(Columns { data, at: start, end, quote, brackets, trim, separator, separators }, row)?;
             }
         }
         Ok(Keep)
     }
 }
 
-fn named(config: &Config, fields: &mut Fields) -> Result<Vec<FieldId>, String> {
-    if config.fields.is_empty() {
+/// Names and kinds of the columns, by settings or preset.
+fn columns(config: &Config, preset: &Defaults) -> Result<Vec<(String, Kind)>, String> {
+    let mut columns: Vec<_> = match &config.fields {
+        Some(names) => names.iter().map(|name| (name.clone(), Kind::Text)).collect(),
+        None => preset.columns().map(|(name, kind)| (name.to_owned(), kind)).collect(),
+    };
+    if columns.is_empty() {
         return Err("fields must name at least one column".to_owned());
     }
-    let mut ids = Vec::new();
-    for (i, name) in config.fields.iter().enumerate() {
+    for (i, (name, _)) in columns.iter().enumerate() {
         Fields::check(name).map_err(|e| format!("fields: {e}"))?;
-        if config.fields[..i].contains(name) {
+        if columns[..i].iter().any(|(other, _)| other == name) {
             return Err(format!("fields: `{name}` is there twice"));
         }
-        ids.push(fields.add(name, config.types.get(name).copied().unwrap_or(Kind::Text)));
     }
-    Ok(ids)
+    for (name, kind) in config.types.iter() {
+        let column = columns.iter_mut().find(|(column, _)| *column == name);
+        column.ok_or_else(|| format!("types: `{name}` is not one of the fields"))?.1 = kind;
+    }
+    Ok(columns)
 }
 
 impl Shape {
@@ -196,8 +224,8 @@ impl Shape {
                 Some(field) => *field,
                 None => match self.too_many {
                     TooMany::Drop => return Ok(()),
-                    TooMany::Extend => self.extra_field(count, row),
-                    TooMany::Fail | TooMany::Join => return Err("too many columns"),
+                    TooMany::Extend if count < MOST_COLUMNS => self.extra_field(count, row),
+                    TooMany::Extend | TooMany::Fail | TooMany::Join => return Err("too many columns"),
                 },
             };
             self.put_cell(count, field, &columns, &column, row);
@@ -211,13 +239,28 @@ impl Shape {
 
     #[inline(always)]
     fn put_cell<S>(&mut self, count: usize, field: FieldId, columns: &Columns<S>, column: &Column, row: &mut Row) {
-        let reader = self.time.as_mut().filter(|time| time.column == count).map(|time| &mut time.reader);
+        if let Some(nil) = &self.nil
+            && columns.data[column.start..column.end] == nil[..]
+        {
+            return;
+        }
+        let is_time = self.time.as_ref().is_some_and(|time| time.column == count);
+        if column.doubled || is_time {
+            return self.put_special(is_time, field, columns, column, row);
+        }
+        row.span(field, column.start, column.end);
+    }
+
+    /// Puts a cell that is the time, or that has doubled quotes.
+    #[inline(never)]
+    fn put_special<S>(&mut self, is_time: bool, field: FieldId, columns: &Columns<S>, column: &Column, row: &mut Row) {
+        let reader = self.time.as_mut().filter(|_| is_time).map(|time| &mut time.reader);
         let bytes = &columns.data[column.start..column.end];
         let mut time = None;
         if column.doubled {
             row.make(field, |made| {
                 let from = made.len();
-                undouble(bytes, columns.quote.unwrap_or_default(), made);
+                undouble(bytes, columns.quote as u8, made);
                 time = reader.and_then(|reader| reader.read(&made[from..]));
             });
         } else {

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use weir_plugin::Kind;
 use weir_plugin::testing::{Harness, TestEvent, golden, run};
 
 use super::Delimiter;
@@ -105,9 +106,43 @@ fn the_time_is_read_and_its_field_stays() {
 }
 
 #[test]
+fn presets_say_what_settings_do_not() {
+    for (preset, line) in [("csv", "1,2"), ("tsv", "1\t2"), ("psv", "1|2"), ("ssv", "1;2")] {
+        expect(&format!(r#"{{"preset":"{preset}","fields":["a","b"]}}"#), line, &[("a", "1"), ("b", "2")]);
+    }
+    let settings = r#"{"preset":"aws_vpc_flow","fields":["a","b","c"],"nil":"?"}"#;
+    expect(settings, "1 - ? 4", &[("a", "1"), ("b", "-"), ("column_4", "4")]);
+    expect(r#"{"preset":"aws_s3","separator":",","fields":["a"],"too_many":"drop"}"#, "[1,2],3", &[("a", "1,2")]);
+    let kinds: Vec<_> = one(r#"{"preset":"aws_elb","types":{"request":"json"}}"#, "t - c - 0.1").cells;
+    let kinds: Vec<_> = kinds.iter().map(|(name, kind, _)| (name.as_str(), *kind)).collect();
+    assert_eq!(kinds, [("time", Kind::Text), ("client", Kind::Text), ("request_processing_time", Kind::Float)]);
+}
+
+#[test]
+fn brackets_protect_separators_on_request() {
+    let settings = r#"{"fields":["a","b"],"brackets":true}"#;
+    expect(settings, "[1,2],[]", &[("a", "1,2"), ("b", "")]);
+    expect(settings, "1[,2]", &[("a", "1["), ("b", "2]")]);
+    assert_eq!(error(settings, "[1,2"), "a bracket is not closed");
+    assert_eq!(error(settings, "[1]x,2"), "bytes behind a closing bracket");
+    expect(r#"{"fields":["a","b"]}"#, "[1,2]", &[("a", "[1"), ("b", "2]")]);
+}
+
+#[test]
+fn a_column_that_is_nil_and_a_line_that_is_a_comment_are_left_out() {
+    let settings = r##"{"fields":["a","b","c"],"nil":"","comment":"#"}"##;
+    let out = Harness::<Delimiter>::new(settings).unwrap().process(&["# a,b,c", "1,,\"\"", "#", " #,2,3"], true);
+    let pairs: Vec<_> = out.events.iter().map(TestEvent::pairs).collect();
+    assert_eq!(pairs, [vec![("a", "1")], vec![("a", " #"), ("b", "2"), ("c", "3")]]);
+    assert_eq!(out.dropped, 2);
+}
+
+#[test]
 fn wrong_settings_are_refused() {
     for (settings, expected) in [
-        (r#"{}"#, "missing field `fields`"),
+        (r#"{}"#, "fields must name at least one column"),
+        (r#"{"preset":"tsv"}"#, "fields must name at least one column"),
+        (r#"{"preset":"aws"}"#, "unknown variant `aws`"),
         (r#"{"fields":[]}"#, "fields must name at least one column"),
         (r#"{"fields":["a","a"]}"#, "fields: `a` is there twice"),
         (r#"{"fields":["a",""]}"#, "fields: a field's name must not be empty"),

@@ -4,8 +4,6 @@
 //! before and its own (`,"status": `) and which key followed it, and a guess costs one or two comparisons of
 //! sixteen bytes. Only where all guesses fail is a key read byte by byte and looked up by its name.
 
-use std::collections::HashMap;
-
 use weir_plugin::Kind;
 use weir_plugin::out::FieldId;
 
@@ -118,14 +116,15 @@ impl Key {
 /// All keys.
 pub struct Keys {
     pub list: Vec<Key>,
-    index: HashMap<String, u32>,
+    /// Indices of `list`, sorted by name.
+    sorted: Vec<u32>,
     name: String,
     own_name: Vec<u8>,
 }
 
 impl Keys {
     pub fn new() -> Self {
-        Keys { list: vec![Key::new(String::new())], index: HashMap::new(), name: String::new(), own_name: Vec::new() }
+        Keys { list: vec![Key::new(String::new())], sorted: Vec::new(), name: String::new(), own_name: Vec::new() }
     }
 
     /// Whether the data has named so many that they should be forgotten.
@@ -188,11 +187,12 @@ impl Keys {
     }
 
     fn named(&mut self) -> u32 {
-        if let Some(key) = self.index.get(&self.name) {
-            return *key;
-        }
+        let place = match self.sorted.binary_search_by(|key| self.list[*key as usize].name.cmp(&self.name)) {
+            Ok(found) => return self.sorted[found],
+            Err(place) => place,
+        };
         let key = self.list.len() as u32;
-        self.index.insert(self.name.clone(), key);
+        self.sorted.insert(place, key);
         self.list.push(Key::new(self.name.clone()));
         key
     }

@@ -26,11 +26,19 @@ pub struct Config {
     duplicates: Duplicates,
     /// How deep objects and arrays may be nested, the line's object counted; deeper lines fail.
     max_depth: u32,
+    /// The field that is read.
+    field: Source,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { expand: Expand::default(), time: None, duplicates: Duplicates::Last, max_depth: 64 }
+        Config {
+            expand: Expand::default(),
+            time: None,
+            duplicates: Duplicates::Last,
+            max_depth: 64,
+            field: Source::default(),
+        }
     }
 }
 
@@ -64,6 +72,7 @@ pub enum Duplicates {
 
 /// The plugin.
 pub struct Json {
+    source: Source,
     expand_depth: usize,
     separator: String,
     duplicates: Duplicates,
@@ -97,6 +106,7 @@ impl Plugin for Json {
             None => None,
         };
         Ok(Json {
+            source: config.field,
             expand_depth: config.expand.depth as usize,
             separator: config.expand.separator,
             duplicates: config.duplicates,
@@ -111,8 +121,8 @@ impl Plugin for Json {
 
     #[inline]
     fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
-        row.pass_all_but(event, "content");
-        let (start, end) = event.content_span();
+        self.source.pass_others(event, row);
+        let (start, end) = self.source.span(event)?;
         self.line(Text { data: event.data(), end }, start, row)?;
         Ok(Keep)
     }

@@ -1,12 +1,12 @@
 //! nginx access logs of any `log_format`. See the README for the settings.
 
 mod format;
-mod unescape;
 
 use format::{Format, Step};
+use weir_plugin::moment::Zone;
 use weir_plugin::prelude::*;
-use weir_plugin::scan::{Literal, find, find2};
-use weir_plugin::time::{self, Cached};
+use weir_plugin::template::{Role, Template, Value};
+use weir_plugin::time;
 
 /// Settings of the plugin.
 #[derive(Deserialize, Settings)]
@@ -18,42 +18,20 @@ pub struct Config {
     pub split_request: bool,
     /// Whether `\"`, `\\`, `\xHH` and the escapes of JSON in quoted values are undone.
     pub unescape: bool,
+    /// The field that is read.
+    pub field: Source,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { format: "combined".to_owned(), split_request: true, unescape: true }
+        Config { format: "combined".to_owned(), split_request: true, unescape: true, field: Source::default() }
     }
 }
 
-/// The plugin: a format, compiled.
+/// The plugin.
 pub struct Nginx {
-    /// What a line begins with.
-    prefix: Literal,
-    steps: Vec<Column>,
-    request: [FieldId; 3],
-    unescape: bool,
-}
-
-/// One variable of the format.
-struct Column {
-    field: FieldId,
-    role: Role,
-    /// What stands behind it; nothing at the end of a line.
-    until: Literal,
-    /// The first byte of that.
-    stop: Option<u8>,
-    /// Whether it stands between quotes, so that a backslash escapes.
-    quoted: bool,
-    /// The reason of a line in which it has no end.
-    missing: String,
-}
-
-/// What is done with a value beside passing it on.
-enum Role {
-    Plain,
-    Request,
-    Time(Box<Cached>),
+    source: Source,
+    template: Template,
 }
 
 impl Plugin for Nginx {
@@ -61,119 +39,34 @@ impl Plugin for Nginx {
 
     fn new(config: Config, fields: &mut Fields) -> Result<Self, String> {
         let Format { prefix, steps } = Format::parse(&config.format)?;
-        let request = ["request_method", "request_uri", "server_protocol"].map(|name| (name, Kind::Text));
-        let mut column = |step: Step| {
-            let role = match step.variable.as_str() {
-                "request" if config.split_request => Role::Request,
-                "time_local" => Role::Time(Box::new(Cached::new(time::Format::Clf))),
-                "time_iso8601" => Role::Time(Box::new(Cached::new(time::Format::Rfc3339))),
-                "msec" => Role::Time(Box::new(Cached::new(time::Format::parse("unix")?))),
-                _ => Role::Plain,
-            };
-            let until = String::from_utf8_lossy(&step.until).into_owned();
-            let missing = format!("no `{until}` after ${}", step.variable);
-            let field = fields.add(&step.variable, kind(&step.variable));
-            Ok(Column {
-                field,
-                role,
-                quoted: step.quoted,
-                stop: step.until.first().copied(),
-                until: Literal::new(&step.until),
-                missing,
-            })
-        };
-        let steps = steps.into_iter().map(&mut column).collect::<Result<_, String>>()?;
-        let request = request.map(|(name, kind)| fields.add(name, kind));
-        Ok(Nginx { prefix: Literal::new(&prefix), steps, request, unescape: config.unescape })
+        let values = steps.into_iter().map(|step| value(step, config.split_request)).collect();
+        Ok(Nginx { source: config.field, template: Template::new(&prefix, values, config.unescape, fields) })
     }
 
     #[inline]
     fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
-        let data = event.data();
-        let (mut at, end) = event.content_span();
-        if !self.prefix.is_at(data, at, end) {
-            return Err("the line does not begin as the format does".into());
-        }
-        at += self.prefix.bytes().len();
-        for column in &mut self.steps {
-            let Some((stop, escaped)) = column.stop(data, at, end) else {
-                return Err(column.missing.clone().into());
-            };
-            let escaped = escaped && self.unescape;
-            match &mut column.role {
-                Role::Plain => put(row, column.field, data, at, stop, escaped),
-                Role::Request => put_request(row, column.field, &self.request, data, at, stop, escaped),
-                Role::Time(format) => {
-                    if let Some(time) = format.read(&data[at..stop]) {
-                        row.time(time);
-                    }
-                    row.span(column.field, at, stop);
-                }
-            }
-            at = stop + column.until.bytes().len();
-        }
-        if at != end {
-            return Err("the line goes on after the format's end".into());
-        }
-        row.pass_all_but(event, weir_plugin::event::CONTENT);
+        let (start, end) = self.source.span(event)?;
+        self.template.read(event.data(), start, end, row)?;
+        self.source.pass_others(event, row);
         Ok(Keep)
     }
 }
 
-impl Column {
-    /// Where the value that begins at `at` ends, and whether it has an escape.
-    #[inline]
-    fn stop(&self, data: &[u8], mut at: usize, end: usize) -> Option<(usize, bool)> {
-        let Some(first) = self.stop else { return Some((end, false)) };
-        let mut escaped = false;
-        loop {
-            let found = match self.quoted {
-                true => find2(data, at, end, first, b'\\')?,
-                false => find(data, at, end, first)?,
-            };
-            if self.quoted && data[found] == b'\\' {
-                escaped = true;
-                at = found + 2;
-            } else if self.until.is_at(data, found, end) {
-                return Some((found, escaped));
-            } else {
-                at = found + 1;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn put(row: &mut Row, field: FieldId, data: &[u8], start: usize, end: usize, escaped: bool) {
-    if escaped {
-        row.make(field, |made| unescape::append(&data[start..end], made));
-    } else {
-        row.span(field, start, end);
-    }
-}
-
-/// `GET /path HTTP/1.1` as three fields; anything else, such as what a port scanner sends, as one.
-#[inline]
-fn put_request(
-    row: &mut Row,
-    whole: FieldId,
-    parts: &[FieldId; 3],
-    data: &[u8],
-    start: usize,
-    end: usize,
-    escaped: bool,
-) {
-    let method = find(data, start, end, b' ');
-    // Nearly always `HTTP/1.1`.
-    let near = end.checked_sub(9).filter(|at| *at > start && data[*at] == b' ');
-    let protocol = near.or_else(|| data[start..end].iter().rposition(|b| *b == b' ').map(|at| start + at));
-    match (method, protocol) {
-        (Some(method), Some(protocol)) if method < protocol && data[protocol + 1..end].starts_with(b"HTTP/") => {
-            put(row, parts[0], data, start, method, escaped);
-            put(row, parts[1], data, method + 1, protocol, escaped);
-            put(row, parts[2], data, protocol + 1, end, escaped);
-        }
-        _ => put(row, whole, data, start, end, escaped),
+fn value(step: Step, split_request: bool) -> Value {
+    let role = match step.variable.as_str() {
+        "request" if split_request => Role::Request,
+        "time_local" => Role::Time(time::Format::Clf, Zone::default()),
+        "time_iso8601" => Role::Time(time::Format::Rfc3339, Zone::default()),
+        "msec" => Role::Time(time::Format::Unix(1_000_000_000), Zone::default()),
+        _ => Role::Plain,
+    };
+    Value {
+        shown: format!("${}", step.variable),
+        kind: kind(&step.variable),
+        name: step.variable,
+        role,
+        until: step.until,
+        quoted: step.quoted,
     }
 }
 

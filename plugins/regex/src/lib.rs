@@ -1,15 +1,12 @@
 //! A parser of lines by regular expressions, whose named groups become fields.
 
-mod pattern;
-mod plan;
-
 use std::collections::BTreeMap;
 
 use weir_plugin::Kind;
 use weir_plugin::prelude::*;
+use weir_plugin::source::Source;
 use weir_plugin::time::{Cached, TimeField};
-
-use pattern::Pattern;
+use weir_plugin_regex::Pattern;
 
 weir_plugin::export!(Regex, name = "regex");
 
@@ -21,6 +18,8 @@ pub struct Config {
     pattern: Option<String>,
     /// The patterns, of which the first one that matches counts.
     patterns: Vec<String>,
+    /// The field that is parsed. Its place is taken by the fields of the pattern.
+    field: Source,
     /// Whether classes such as `\w` and `.` mean characters of Unicode, rather than single bytes.
     unicode: bool,
     /// Kinds of fields that are not text: integer, float, boolean or json.
@@ -31,6 +30,7 @@ pub struct Config {
 
 /// The plugin.
 pub struct Regex {
+    source: Source,
     /// Each with the fields of its groups.
     patterns: Vec<(Pattern, Vec<FieldId>)>,
     time: Option<Time>,
@@ -62,13 +62,14 @@ impl Plugin for Regex {
             let fields = pattern.groups().iter().map(|group| field(&group.name)).collect();
             (pattern, fields)
         };
-        Ok(Regex { patterns: compiled.into_iter().map(with_fields).collect(), time })
+        let patterns = compiled.into_iter().map(with_fields).collect();
+        Ok(Regex { source: config.field, patterns, time })
     }
 
     #[inline]
     fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
-        row.pass_all_but(event, "content");
-        let (data, (start, end)) = (event.data(), event.content_span());
+        let (data, (start, end)) = (event.data(), self.source.span(event)?);
+        self.source.pass_others(event, row);
         let matching = self.patterns.iter_mut().find_map(|(pattern, fields)| {
             if pattern.matches(data, start, end) { Some((pattern, fields)) } else { None }
         });

@@ -1,9 +1,9 @@
 use proptest::prelude::*;
 use weir_plugin::Kind;
-use weir_plugin::testing::{Harness, TestEvent, golden, run};
+use weir_plugin::testing::{Harness, TestEvent, golden, ndjson, run};
+use weir_plugin_regex::Pattern;
 
 use super::Regex;
-use super::pattern::Pattern;
 
 fn one(settings: &str, line: &str) -> TestEvent {
     run::<Regex>(settings, &[line]).unwrap().remove(0)
@@ -91,6 +91,20 @@ fn other_cells_pass_through() {
     let mut plugin = Harness::<Regex>::new(&with("^(?<a>.*)$")).unwrap();
     let event = vec![("stream", Kind::Text, &b"stderr"[..]), ("content", Kind::Text, b"x")];
     assert_eq!(plugin.process_cells(&[event], true).events[0].pairs(), [("stream", "stderr"), ("a", "x")]);
+}
+
+#[test]
+fn another_field_is_parsed() {
+    let settings = r#"{"pattern":"^(?<a>\\w+)=(?<message>.*)$","field":"message"}"#;
+    let events = [r#"{"n":1,"message":"x=y","m":2}"#, r#"{"message":"x"}"#, r#"{"content":"x=y"}"#];
+    assert_eq!(
+        ndjson::<Regex>("regex", settings, &events).unwrap(),
+        [
+            r#"{"n":1,"m":2,"a":"x","message":"y"}"#,
+            r#"{"message":"x","__error__":"regex: no pattern matches"}"#,
+            r#"{"content":"x=y","__error__":"regex: no field `message`"}"#,
+        ]
+    );
 }
 
 #[test]
