@@ -102,7 +102,7 @@ impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         let status = match &refused {
             Refused::Unknown(_) => StatusCode::NOT_FOUND,
-            Refused::InUse(_) | Refused::Full(_) | Refused::NothingBefore => StatusCode::CONFLICT,
+            Refused::InUse(_) | Refused::Active(_) | Refused::Full(_) | Refused::NothingBefore => StatusCode::CONFLICT,
             Refused::NotAPart(_) | Refused::Settings(_) => StatusCode::BAD_REQUEST,
             Refused::Broken(error) => return Error::internal(error),
         };

@@ -37,6 +37,9 @@ pub const OF_STATUS: &[(&str, &str)] = &[
 pub const LATENCY: (&str, &str) =
     ("weir_latency_seconds", "Time from when an event was written, as far as is known, to when it was settled.");
 
+/// What is said of the unit in which something is counted, and not shown.
+const AS_COUNTED: &str = ", here in nanoseconds";
+
 /// The metrics that a role may see.
 pub fn text(status: &Status, books: &Books, role: &Role) -> String {
     let mut text = Text::default();
@@ -100,7 +103,8 @@ impl Text {
     /// Begins the samples of a metric.
     fn family(&mut self, metric: &str, help: &str) {
         let kind = if metric.ends_with("_total") { "counter" } else { "gauge" };
-        let _ = writeln!(self.text, "# HELP {metric} {}\n# TYPE {metric} {kind}", help.trim());
+        let help = help.trim().replace(AS_COUNTED, "");
+        let _ = writeln!(self.text, "# HELP {metric} {help}\n# TYPE {metric} {kind}");
         self.metric = metric.to_owned();
     }
 
@@ -296,7 +300,7 @@ mod tests {
         once.sort();
         once.dedup();
         assert_eq!(once.len(), families.len());
-        let page = include_str!("../../../docs/metrics.md");
+        let page = std::fs::read_to_string(crate::reference::repository().join("docs/reference/metrics.md")).unwrap();
         for family in families {
             assert!(page.contains(&format!("`{family}`")), "{family}");
         }

@@ -141,7 +141,7 @@ pub async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next
             let long = if is_change { CHANGING } else { SEEING };
             timeout(long, next.run(request))
                 .await
-                .unwrap_or_else(|_| Error::new(StatusCode::SERVICE_UNAVAILABLE, "it took too long").into_response())
+                .unwrap_or_else(|_| Error::new(StatusCode::GATEWAY_TIMEOUT, "it took too long").into_response())
         }
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

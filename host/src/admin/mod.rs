@@ -5,7 +5,7 @@
 //!                                                            └─ upload ─────────┘
 //! ```
 //!
-//! - [`control`] is all that it knows of the agent, and what it shows of it.
+//! - [`crate::control`] is all that it knows of the agent, and what it shows of it.
 //! - [`upload`] takes a plugin from its bytes to a version that runs.
 //! - `access` says whose a token is, `rate` how often whoever may call, `error` what they are told.
 //! - [`openapi`] describes all of it.
@@ -14,13 +14,14 @@
 //! however often, the workers don't notice.
 
 mod access;
-pub use crate::control;
 mod error;
 mod exposition;
 mod guard;
 mod listen;
 mod plugins;
 mod rate;
+#[cfg(test)]
+mod reference;
 mod routes;
 #[cfg(test)]
 mod tests;
@@ -39,9 +40,9 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
 use crate::config::Admin;
+use crate::control::Control;
 
 pub use access::TOKEN_FILE;
-pub use control::Control;
 pub use error::Problem;
 pub use plugins::Versions;
 pub use routes::{HealthAnswer, openapi};

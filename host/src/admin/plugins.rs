@@ -24,6 +24,7 @@ use super::upload::{self, NotDone, Push, Pushed, Then};
 use crate::config::LogstoreName;
 use crate::registry::{By, Choice, SETTINGS, Version};
 use crate::sandbox::check::{Check, Failed};
+use crate::signing::SIGNATURE;
 
 /// An upload is received in this time.
 const RECEIVING: Duration = Duration::from_secs(120);
@@ -97,7 +98,8 @@ fn percent_of(percent: u8) -> Answer<u8> {
 }
 
 /// What is uploaded.
-#[derive(ToSchema)]
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 #[allow(dead_code)]
 struct Upload {
     /// The `.wasm`.
@@ -105,11 +107,13 @@ struct Upload {
     plugin: Vec<u8>,
     /// Its settings, as JSON; if not given, those of the plugin whose place it takes.
     settings: Option<String>,
+    /// Its signature, where the project asks for one: base64 of ASN.1 DER, ECDSA on P-256 over SHA-256 of the `.wasm`.
+    signature: Option<String>,
 }
 
 /// Uploads a plugin
 ///
-/// Its size, its API version, its imports, its limits, that it compiles and that it takes its settings are checked; then
+/// Its size, its signature, its API version, its imports, its limits, that it compiles and that it takes its settings are checked; then
 /// the logstore's last lines are sent through it. Only then it is kept, and runs.
 #[utoipa::path(post, path = "/v1/logstores/{project}/{logstore}/plugins", tag = "plugins",
     params(("project" = String, Path), ("logstore" = String, Path), PushQuery),
@@ -143,29 +147,35 @@ pub async fn push(
     };
     let _slot = app.uploads.take(&named.role)?;
     let received = timeout(RECEIVING, receive(request, most)).await;
-    let (bytes, settings) =
+    let Received { plugin, settings, signature } =
         received.map_err(|_| Error::new(StatusCode::REQUEST_TIMEOUT, "it took too long to come"))??;
     let by = if named.role == Role::Operator { By::Operator } else { By::Project };
-    let push = Push { bytes: bytes.into(), settings, by, then };
+    let push = Push { bytes: plugin.into(), settings, signature, by, then };
     let pushed = change(&app, named, move |app, name| upload::push(&*app.control, name, push)).await?;
     let status = if pushed.version.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(pushed)).into_response())
 }
 
-/// The plugin and its settings.
-async fn receive(request: Request, most: u64) -> Answer<(Vec<u8>, Option<Value>)> {
+/// What of an upload has come.
+struct Received {
+    plugin: Vec<u8>,
+    settings: Option<Value>,
+    signature: Option<String>,
+}
+
+async fn receive(request: Request, most: u64) -> Answer<Received> {
     let request = request.map(|body| Body::new(Limited::new(body, THROWN_AWAY)));
     let is_json = |text: &[u8]| serde_json::from_slice(text).map_err(|error| settings_error(&error));
     let mut parts = Multipart::from_request(request, &()).await.map_err(|rejection| {
         Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, rejection.body_text()).hint("send multipart/form-data")
     })?;
-    let (mut plugin, mut settings, mut excess) = (None, None, None);
+    let (mut plugin, mut settings, mut signature, mut excess) = (None, None, None, None);
     while let Some(mut part) = parts.next_field().await.map_err(|error| broken(&error, most))? {
-        let is_settings = part.name() == Some("settings");
-        let (place, limit) = match part.name() {
-            Some("plugin") => (&mut plugin, most),
-            Some("settings") => (&mut settings, SETTINGS as u64),
-            _ => return Err(Error::bad("the parts of an upload are `plugin` and `settings`")),
+        let (place, limit, too_large): (_, _, fn(u64) -> Error) = match part.name() {
+            Some("plugin") => (&mut plugin, most, too_large),
+            Some("settings") => (&mut settings, SETTINGS as u64, |_| settings_too_large()),
+            Some("signature") => (&mut signature, SIGNATURE as u64, |_| no_signature()),
+            _ => return Err(Error::bad("the parts of an upload are `plugin`, `settings` and `signature`")),
         };
         if place.is_some() {
             return Err(Error::bad("a part of the upload is there twice"));
@@ -178,7 +188,7 @@ async fn receive(request: Request, most: u64) -> Answer<(Vec<u8>, Option<Value>)
             }
         }
         if size > limit {
-            excess.get_or_insert_with(|| if is_settings { settings_too_large() } else { too_large(limit) });
+            excess.get_or_insert_with(|| too_large(limit));
         }
         *place = Some(bytes);
     }
@@ -186,7 +196,9 @@ async fn receive(request: Request, most: u64) -> Answer<(Vec<u8>, Option<Value>)
         return Err(error);
     }
     let plugin = plugin.ok_or_else(|| Error::bad("the upload has no part `plugin`"))?;
-    Ok((plugin, settings.as_deref().map(is_json).transpose()?))
+    let settings = settings.as_deref().map(is_json).transpose()?;
+    let signature = signature.map(String::from_utf8).transpose().map_err(|_| no_signature())?;
+    Ok(Received { plugin, settings, signature })
 }
 
 fn broken(error: &axum::extract::multipart::MultipartError, most: u64) -> Error {
@@ -205,6 +217,10 @@ fn too_large(most: u64) -> Error {
 fn settings_too_large() -> Error {
     let error = format!("the settings have more than {SETTINGS} bytes");
     Error::new(StatusCode::PAYLOAD_TOO_LARGE, error).check(Check::Configure)
+}
+
+fn no_signature() -> Error {
+    Error::new(StatusCode::UNPROCESSABLE_ENTITY, "the signature is none: base64 is expected").check(Check::Signature)
 }
 
 fn settings_error(error: &serde_json::Error) -> Error {

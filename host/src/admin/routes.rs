@@ -15,8 +15,9 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout_at};
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::PathItem;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoParams, Modify, OpenApi as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -60,7 +61,7 @@ impl Modify for Bearer {
 }
 
 fn described() -> (Router<Arc<App>>, OpenApi) {
-    OpenApiRouter::with_openapi(Description::openapi())
+    let (router, mut openapi) = OpenApiRouter::with_openapi(Description::openapi())
         .routes(routes!(healthz))
         .routes(routes!(readyz))
         .routes(routes!(metrics))
@@ -74,7 +75,21 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(plugins::activate))
         .routes(routes!(plugins::rollback))
         .routes(routes!(reload))
-        .split_for_parts()
+        .split_for_parts();
+    openapi.paths.paths.values_mut().for_each(describe_failures);
+    (router, openapi)
+}
+
+/// What may happen to any request.
+fn describe_failures(path: &mut PathItem) {
+    for operation in [&mut path.get, &mut path.post, &mut path.delete].into_iter().flatten() {
+        let responses = &mut operation.responses.responses;
+        for (status, why) in [("500", "Something is wrong with the agent"), ("504", "It took too long")] {
+            let content = Content::new(Some(Ref::from_schema_name("Problem")));
+            let response = ResponseBuilder::new().description(why).content("application/json", content);
+            responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response.build()));
+        }
+    }
 }
 
 /// The description of all requests and answers.

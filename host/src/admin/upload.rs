@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::config::{Config, Logstore, LogstoreName, NotReplaceable, Project};
 use crate::control::{Candidate, Control};
-use crate::registry::{By, Canary, Choice, New, Refused, SETTINGS, Version};
+use crate::registry::{By, Canary, Choice, New, Refused, SETTINGS, Version, hex_digest};
 use crate::sandbox::check::{Check, During, Failed};
 use crate::sandbox::dry_run::{self, Report, dry_run};
 
@@ -22,6 +22,8 @@ pub struct Push {
     pub bytes: Bytes,
     /// The settings; none: those of the plugin whose place it takes.
     pub settings: Option<Value>,
+    /// Base64 of its signature, if it has one.
+    pub signature: Option<String>,
     /// Who does.
     pub by: By,
     /// What is to become of it.
@@ -131,17 +133,13 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
     let config = control.config();
     let (logstore, project) = find(&config, name).context("the logstore is gone").map_err(NotDone::Broken)?;
     let slot = place(logstore, project)?;
+    let signature = push.signature.as_deref().map(str::trim);
+    project.plugin_keys.keys.check(&hex_digest(&push.bytes), signature).during(Check::Signature)?;
     let settings = match push.settings {
         Some(settings) => settings,
         None => settings_of(control, logstore, slot)?,
     };
-    if !settings.is_object() {
-        return Err(Err::<(), _>(anyhow!("the settings must be a JSON object"))
-            .during(Check::Configure)
-            .unwrap_err()
-            .into());
-    }
-    let text = settings.to_string();
+    let text = settings_text(&settings)?;
     if text.len() > SETTINGS {
         return Err(Refused::Settings(text.len()).into());
     }
@@ -167,6 +165,7 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
         plugin_version: &metadata.version,
         settings: &settings,
         by: push.by,
+        signature,
         most: project.uploads.max_versions,
     };
     let version = control.registry().add(name, &new)?;
@@ -176,6 +175,14 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
     };
     let choice = activate(control, name, version.number, canary)?;
     Ok(Pushed { version: Some(version), choice, report, objection: None, table })
+}
+
+/// Settings as a plugin is given them.
+pub fn settings_text(settings: &Value) -> Result<String, Failed> {
+    match settings.is_object() {
+        true => Ok(settings.to_string()),
+        false => Err(anyhow!("the settings must be a JSON object")).during(Check::Configure),
+    }
 }
 
 /// Sends the logstore's last lines through the candidate, and through what runs now.

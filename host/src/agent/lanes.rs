@@ -66,6 +66,9 @@ pub(super) struct CanaryRun {
     pub before: (u64, u64),
 }
 
+/// What a logstore needs to begin.
+pub(super) type Prepared = (Logstore, Vec<Used>, Chain);
+
 impl RunningLane {
     /// The number of the uploaded version that runs; 0 if there is none.
     pub fn active(&self) -> u64 {
@@ -117,12 +120,19 @@ impl Running {
     }
 
     /// The chain of a logstore, with what it is made of; or what is wrong with it.
-    pub fn prepare(
+    pub fn prepare(&self, logstore: &Logstore, plugins: &mut Plugins) -> Result<Prepared, Vec<Problem>> {
+        let active = plugins.choice(logstore)?.active;
+        self.prepare_with(logstore, active, plugins)
+    }
+
+    /// The same with one version of what was uploaded; 0 is what is configured.
+    pub fn prepare_with(
         &self,
         logstore: &Logstore,
+        version: u64,
         plugins: &mut Plugins,
-    ) -> Result<(Logstore, Vec<Used>, Chain), Vec<Problem>> {
-        let used = plugins.resolve(logstore)?;
+    ) -> Result<Prepared, Vec<Problem>> {
+        let used = plugins.resolve_with(logstore, version)?;
         let budget = &self.tenants[&logstore.name.project].budget;
         let mut chain = chain(&used, logstore.on_fault, budget)?;
         // Many will have nothing to do for long; and what comes to stay is not scattered among instances.

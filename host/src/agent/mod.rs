@@ -13,11 +13,13 @@ pub mod reload;
 mod settings;
 mod uploads;
 
+pub(crate) use uploads::joined;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -33,13 +35,15 @@ use crate::heap::Trim;
 use crate::lane::{Mode, Scratch, Tap};
 use crate::registry::Registry;
 use crate::sandbox::Sandbox;
-use crate::sandbox::compile::{ByChild, Cache, Compiler};
+use crate::sandbox::cache::Whose;
+use crate::sandbox::compile::{ByChild, Compiler};
 use crate::schedule::Schedule;
 use crate::sinks::Sinks;
 use crate::source::watch::Watch;
 use keeper::Reloads;
 use lanes::Running;
 use plugins::Plugins;
+use uploads::prepare_at_start;
 
 /// Changes of settled offsets are on disk after this at the latest.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -64,6 +68,8 @@ pub struct Agent {
     file: Option<PathBuf>,
     /// What its file is called in messages.
     file_name: String,
+    /// Nothing is compiled any more.
+    is_stopping: Arc<AtomicBool>,
     reloads: Mutex<Reloads>,
     /// In Unix seconds.
     started_at: u64,
@@ -114,13 +120,14 @@ impl Agent {
             tracing::warn!("cannot raise the limit of open files: {error}");
         }
         let data_dir = &config.data_dir;
+        let is_stopping = options.compile.stop.clone();
         make_data_dir(data_dir)?;
         let checkpoint = Arc::new(Checkpoint::open(&data_dir.join("checkpoint.redb"))?);
         let cache = data_dir.join("cache");
         let sandbox = match options.trusts_plugins {
             true => Sandbox::unmetered(Compiler::in_process(&cache)?)?,
             // The checkpoint is ours alone, so the cache is too.
-            false => Sandbox::new(Compiler::new(&cache, Cache::Own, options.compile)?)?,
+            false => Sandbox::new(Compiler::new(&cache, Whose::Own, options.compile)?)?,
         };
         let registry = Arc::new(Registry::open(&data_dir.join("registry"))?);
         let config = &for_groups(config, &options.machine_groups);
@@ -129,7 +136,7 @@ impl Agent {
         let mut running = Running::new(config, &schedule);
         let (mut chains, mut problems) = (Vec::new(), Vec::new());
         for logstore in &config.logstores {
-            match running.prepare(logstore, &mut plugins) {
+            match prepare_at_start(&running, logstore, &mut plugins, &registry, &is_stopping) {
                 Ok(prepared) => chains.push(prepared),
                 Err(found) => problems.extend(found),
             }
@@ -151,6 +158,7 @@ impl Agent {
             registry,
             file: options.file,
             file_name: file.to_owned(),
+            is_stopping,
             reloads: Mutex::new(Reloads::begin()),
             started_at: Reloads::begin().since,
             sinks,
@@ -173,11 +181,7 @@ impl Agent {
         let workers = (0..config.workers).map(|number| worker(number, &agent.schedule)).collect::<Result<_>>()?;
         *lock(&agent.workers) = workers;
         *lock(&agent.writer) = Some(checkpoint_writer(&agent.checkpoint, &agent.written)?);
-        for name in agent.registry.canaries() {
-            if let Err(error) = agent.apply_choice(&name) {
-                tracing::warn!(logstore = %name, "its canary does not go on: {error:#}");
-            }
-        }
+        agent.go_on_with_trials();
         Ok(agent)
     }
 

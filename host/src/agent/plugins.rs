@@ -9,10 +9,11 @@ use anyhow::{Context, Result};
 use super::settings;
 use crate::budget::Budget;
 use crate::config::{self, Logstore, Place, PluginRef, Problem};
-use crate::registry::{self, Registry};
-use crate::sandbox::compile::{ByChild, Cache, Compiler};
+use crate::registry::{self, Choice, Registry};
+use crate::sandbox::cache::Whose;
+use crate::sandbox::compile::{ByChild, Compiler};
 use crate::sandbox::limits::COMPONENT_BYTES;
-use crate::sandbox::{Chain, Limits, Plugin, Sandbox, Stage};
+use crate::sandbox::{Chain, Files, Limits, Plugin, Sandbox, Stage, files};
 use crate::secret::{Stamp, stamp};
 
 /// Loads plugins, each once.
@@ -35,6 +36,8 @@ pub struct Used {
     pub settings: String,
     /// What it may use.
     pub limits: Limits,
+    /// What it may read.
+    pub files: Option<Arc<Files>>,
     /// The number under which it was uploaded; 0 if it was not.
     pub version: u64,
     /// Where the configuration says so.
@@ -45,11 +48,12 @@ impl Used {
     /// Whether it does the same as another, with the same limits.
     pub fn is_same(&self, other: &Used) -> bool {
         (&self.plugin.digest, &self.settings, &self.limits) == (&other.plugin.digest, &other.settings, &other.limits)
+            && files::is_same(self.files.as_ref(), other.files.as_ref())
     }
 
     /// It alone, with an instance that has taken its settings.
     pub fn stage(&self, budget: &Arc<Budget>) -> Result<Stage> {
-        Stage::new(self.plugin.clone(), &self.settings, self.limits, budget)
+        Stage::with_files(self.plugin.clone(), &self.settings, self.limits, budget, self.files.clone())
     }
 
     fn problem(&self, error: &anyhow::Error) -> Problem {
@@ -82,10 +86,14 @@ impl Plugins {
     /// The plugins of a logstore as their files are now, with the uploaded one that is active; or what is wrong with
     /// each.
     pub fn resolve(&mut self, logstore: &Logstore) -> Result<Vec<Used>, Vec<Problem>> {
-        let wrong = |error: anyhow::Error| vec![problem(&logstore.place, &error)];
-        let choice = self.registry.as_ref().map(|registry| registry.choice(&logstore.name)).transpose();
-        let active = choice.map_err(|error| wrong(error.into()))?.map_or(0, |choice| choice.active);
+        let active = self.choice(logstore)?.active;
         self.resolve_with(logstore, active)
+    }
+
+    /// What is chosen of what was uploaded.
+    pub fn choice(&self, logstore: &Logstore) -> Result<Choice, Vec<Problem>> {
+        let Some(registry) = &self.registry else { return Ok(Choice::default()) };
+        registry.choice(&logstore.name).map_err(|error| vec![problem(&logstore.place, &error.into())])
     }
 
     /// The same with one version of what was uploaded; 0 is what is configured.
@@ -105,6 +113,7 @@ impl Plugins {
                     plugin,
                     settings: used.settings.clone(),
                     limits: settings::limits(&used.limits),
+                    files: used.files.as_deref().map(Files::new),
                     version: 0,
                     place: used.place.clone(),
                 }),
@@ -142,6 +151,8 @@ impl Plugins {
     fn uploaded(&mut self, logstore: &Logstore, slot: usize, number: u64) -> Result<Used> {
         let registry = self.registry.as_ref().context("nothing can be uploaded here")?;
         let version = registry.version(&logstore.name, number)?;
+        let signed = logstore.plugin_keys.check(&version.digest, version.signature.as_deref());
+        signed.with_context(|| format!("version {number}, which was uploaded, cannot run"))?;
         let plugin = match self.uploaded.get(&version.digest) {
             Some(plugin) => plugin.clone(),
             None => {
@@ -159,16 +170,16 @@ impl Plugins {
         chain(&self.resolve(logstore)?, logstore.on_fault, budget)
     }
 
-    /// A plugin with its settings, which are JSON.
+    /// A plugin with its settings, which are JSON, for a command that is not the agent.
     pub fn stage(
         &mut self,
         reference: &PluginRef,
         settings: &str,
         limits: Limits,
-        budget: &Arc<Budget>,
+        files: Option<Arc<Files>>,
     ) -> Result<Stage> {
         let path = self.find(reference)?;
-        Stage::new(self.load(&path)?, settings, limits, budget)
+        Stage::with_files(self.load(&path)?, settings, limits, &Budget::new(None), files)
     }
 
     /// The file of a plugin.
@@ -208,7 +219,7 @@ pub fn chain(used: &[Used], on_fault: config::OnFault, budget: &Arc<Budget>) -> 
     if problems.is_empty() { Ok(Chain::new(stages, settings::on_fault(on_fault))) } else { Err(problems) }
 }
 
-/// An uploaded plugin gets the limits of what it replaces, or what its project's plugins may have if nothing else is said.
+/// An uploaded plugin gets the limits and the files of what it replaces, or what its project's plugins may have if nothing else is said.
 pub fn limits_of(logstore: &Logstore, slot: usize) -> Limits {
     settings::limits(logstore.plugins.get(slot).map_or(&logstore.limits, |used| &used.limits))
 }
@@ -219,6 +230,7 @@ fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: Str
         plugin,
         settings,
         limits: limits_of(logstore, slot),
+        files: replaced.and_then(|used| used.files.as_deref()).map(Files::new),
         version,
         place: replaced.map_or(&logstore.place, |used| &used.place).clone(),
     }
@@ -230,5 +242,5 @@ fn problem(place: &Place, error: &anyhow::Error) -> Problem {
 
 /// A sandbox for a command that isn't the agent, which keeps what it compiles in that directory.
 pub fn sandbox_for_tools(cache: &Path) -> Result<Sandbox> {
-    Sandbox::new(Compiler::new(cache, Cache::Shared, ByChild::default())?)
+    Sandbox::new(Compiler::new(cache, Whose::Shared, ByChild::default())?)
 }

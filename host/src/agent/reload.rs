@@ -74,11 +74,7 @@ impl Agent {
     pub fn reload(&self, config: &Config, file: &str) -> Result<Changed> {
         let config = for_groups(config, &self.groups);
         let changed = self.reload_for_us(config, file)?;
-        for name in self.registry.canaries() {
-            if let Err(error) = self.apply_choice(&name) {
-                tracing::warn!(logstore = %name, "its canary does not go on: {error:#}");
-            }
-        }
+        self.go_on_with_trials();
         Ok(changed)
     }
 

@@ -1,19 +1,19 @@
 //! What is uploaded, put to work: the version that is active, and one that a part of the files tries.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::lanes::{CanaryRun, RunningLane};
-use super::plugins::chain;
+use super::lanes::{CanaryRun, Prepared, Running, RunningLane};
+use super::plugins::{Plugins, chain};
 use super::reload::{swap, wait_for};
 use super::{Agent, lock};
-use crate::config::{LogstoreName, Problem};
+use crate::config::{Logstore, LogstoreName, Problem};
 use crate::lane::orders::{NewChain, Order, Verdict};
 use crate::metrics::PluginAccounts;
-use crate::registry::Choice;
+use crate::registry::{Choice, Registry};
 
 /// A version that is tried takes the place of the other after so long, if it has done no worse.
 const TRIAL: Duration = Duration::from_secs(60);
@@ -59,7 +59,54 @@ impl Comparison {
     }
 }
 
+/// A logstore at the start. What was written down and could not be tried before the agent was killed may be of no use,
+/// and its files are to be read all the same: by the version before, or else by what is configured.
+pub(super) fn prepare_at_start(
+    running: &Running,
+    logstore: &Logstore,
+    plugins: &mut Plugins,
+    registry: &Registry,
+    is_stopping: &AtomicBool,
+) -> Result<Prepared, Vec<Problem>> {
+    let Choice { active, before, .. } = plugins.choice(logstore)?;
+    let problems = match running.prepare_with(logstore, active, plugins) {
+        Err(problems) if active != 0 => problems,
+        prepared => return prepared,
+    };
+    for other in before.into_iter().filter(|before| *before != 0).chain([0]) {
+        let Ok(prepared) = running.prepare_with(logstore, other, plugins) else { continue };
+        // What stops compiles nothing, which says nothing of the version.
+        if is_stopping.load(Ordering::Relaxed) {
+            break;
+        }
+        let note = format!("could not be used when the agent started: {}", joined(problems));
+        let name = &logstore.name;
+        tracing::error!(logstore = %name, version = active, "{note}; instead of it runs version {other}");
+        if let Err(error) = registry.fall_back(name, other, &note) {
+            tracing::error!(logstore = %name, "that is not written down: {error}");
+        }
+        return Ok(prepared);
+    }
+    Err(problems)
+}
+
 impl Agent {
+    /// Has the versions that are tried go on. A trial that cannot is ended.
+    pub(super) fn go_on_with_trials(&self) {
+        let is_running = |name: &LogstoreName| self.running().lanes.contains_key(&name.to_string());
+        for name in self.registry.canaries().into_iter().filter(is_running) {
+            let Err(error) = self.apply_choice(&name) else { continue };
+            if self.is_stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            let note = format!("could not be tried: {error:#}");
+            tracing::error!(logstore = %name, "the version that was tried {note}");
+            if let Err(error) = self.registry.end_canary(&name, &note) {
+                tracing::error!(logstore = %name, "that is not written down: {error}");
+            }
+        }
+    }
+
     /// Makes a lane run what the registry says by now. After an error it runs what it ran before.
     pub(super) fn apply_choice(&self, name: &LogstoreName) -> Result<()> {
         let mut plugins = lock(&self.plugins);
@@ -171,7 +218,7 @@ fn judged(lane: &RunningLane, plugins: &[Arc<PluginAccounts>]) -> (u64, u64) {
 }
 
 /// All that is wrong, in one error.
-pub(super) fn joined(problems: Vec<Problem>) -> anyhow::Error {
+pub(crate) fn joined(problems: Vec<Problem>) -> anyhow::Error {
     let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
     anyhow::Error::msg(messages.join("; "))
 }

@@ -114,6 +114,11 @@ fn told(refused: &Refused) -> String {
 }
 
 impl Whom {
+    /// Whose signature a server's certificate has to have.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
+    }
+
     /// A client for it.
     pub fn client(&self) -> Result<Client> {
         let named = self.address.clone().or_else(|| variable(ADDRESS));

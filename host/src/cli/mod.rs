@@ -11,6 +11,8 @@ mod health;
 pub mod mock_log;
 mod pipe;
 mod plugin;
+#[cfg(test)]
+mod reference;
 mod reload;
 mod run;
 mod screen;
@@ -77,7 +79,7 @@ enum Command {
     Demo(demo::Args),
     /// Write test logs, at a rate
     MockLog(mock_log::MockLog),
-    /// Build plugins, and upload them to a running agent
+    /// Make, test, measure and sign plugins, and bring them to registries and running agents
     Plugin {
         #[command(subcommand)]
         command: plugin::Command,
@@ -89,7 +91,7 @@ enum Command {
 
 /// Parses the arguments, runs the command, and says what went wrong.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().try_get_matches();
+    let matches = command().try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -117,6 +119,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => tell(&error),
     }
+}
+
+/// All commands, with their arguments.
+fn command() -> clap::Command {
+    Cli::command()
 }
 
 fn tell(error: &anyhow::Error) -> ExitCode {

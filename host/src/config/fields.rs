@@ -54,6 +54,8 @@ impl Fields<'_> {
     /// The node as a mapping; keys that are not among the known ones are reported.
     pub fn table<'n>(&mut self, node: &'n Node, known: &[&str]) -> Option<Table<'n>> {
         let entries = self.entries(node)?;
+        #[cfg(test)]
+        super::reference::asked(&node.path.to_string(), known);
         for (key, value) in entries.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
             self.error_with(value, "unknown key", hint_among(key, "known keys:", known.iter().copied()));
         }

@@ -78,11 +78,12 @@ fn logstore<'n>(
     let plugins: Vec<_> = items.iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
     check_replaceable(items, &plugins, fields);
     let limits = limits(None, ceilings, fields);
+    let plugin_keys = declared.map(|(project, _)| project.plugin_keys.keys.clone()).unwrap_or_default();
     let policies = [("raw", OnFault::Raw), ("drop", OnFault::Drop), ("hold", OnFault::Hold)];
     let on_fault = table.get("on_fault").and_then(|node| fields.choice(node, &policies)).unwrap_or_default();
     let sinks = sinks_of(&table, sinks, fields);
     let (files, sinks, place) = (files?, sinks?, node.place());
-    Some(Logstore { name: name?, machine_groups, files, plugins, limits, on_fault, sinks, place })
+    Some(Logstore { name: name?, machine_groups, files, plugins, limits, plugin_keys, on_fault, sinks, place })
 }
 
 fn name<'n>(node: &'n Node, names: &mut HashMap<LogstoreName, &'n Node>, fields: &mut Fields) -> Option<LogstoreName> {
@@ -288,13 +289,14 @@ fn globs(node: &Node, fields: &mut Fields) -> Vec<String> {
 }
 
 fn plugin(node: &Node, ceilings: &Ceilings, fields: &mut Fields) -> Option<PluginUse> {
-    let table = fields.table(node, &["use", "settings", "limits", "replaceable"])?;
+    let table = fields.table(node, &["use", "settings", "limits", "files", "replaceable"])?;
     let reference = fields.require(&table, "use").and_then(|node| reference(node, fields));
     let settings = table.get("settings").and_then(|node| settings(node, fields));
     let limits = limits(table.get("limits"), ceilings, fields);
     let settings = settings.unwrap_or_else(|| "{}".into());
+    let files = table.get("files").and_then(|node| fields.path(node));
     let replaceable = table.get("replaceable").map(|node| fields.boolean(Some(node), true));
-    Some(PluginUse { reference: reference?, settings, limits, replaceable, place: node.place() })
+    Some(PluginUse { reference: reference?, settings, limits, files, replaceable, place: node.place() })
 }
 
 /// An upload takes the place of one plugin.

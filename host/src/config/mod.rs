@@ -1,7 +1,7 @@
 //! The config file: from YAML to [`Config`], or to every error in it with its place.
 //!
 //! `raw` what was typed, with `scalar` · `interpolate` `${NAME}` from the environment · `resolved` what it means,
-//! with `logstore` for the largest part of it, `project`, `admin`, `secret`, and `limits` of plugins · `fields` typed reading · `template` names and paths ·
+//! with `logstore` for the largest part of it, `project`, `admin`, `secret`, `keys`, and `limits` of plugins · `fields` typed reading · `template` names and paths ·
 //! `units` sizes and durations · `problem` errors and how they are shown.
 
 use std::fs::File;
@@ -13,11 +13,14 @@ use crate::environment;
 mod admin;
 mod fields;
 mod interpolate;
+mod keys;
 mod limits;
 mod logstore;
 mod problem;
 mod project;
 mod raw;
+#[cfg(test)]
+mod reference;
 mod resolved;
 mod scalar;
 mod secret;
@@ -26,6 +29,7 @@ mod template;
 pub mod units;
 
 pub use admin::{Admin, ServerTls};
+pub use keys::PluginKeys;
 pub use limits::Limits;
 pub use problem::{ConfigErrors, Place, Problem};
 pub use project::{Project, Uploads};
@@ -157,6 +161,7 @@ logstores:
         limits: { fuel_base: 1, fuel_per_byte: 20000, memory: 128MiB }
       - use: ./own/filter.wasm
         settings: { drop: [{ field: uri, equals: /healthz }] }
+        files: /etc/weir/tables
         replaceable: true
       - use: sha256:0123456789abcdef0123456789ABCDEF0123456789abcdef0123456789abcdef
     on_fault: hold
@@ -206,6 +211,7 @@ confine: off
             reference,
             settings: settings.into(),
             limits,
+            files: (index == 1).then(|| "/etc/weir/tables".into()),
             replaceable: (index == 1).then_some(true),
             place: place(&format!("logstores[0].plugins[{index}]"), line, 9),
         };
@@ -248,9 +254,10 @@ confine: off
                     1,
                     30,
                 ),
-                plugin(PluginRef::Digest(digest.into()), "{}", Limits { counters: 5, ..Limits::default() }, 2, 33),
+                plugin(PluginRef::Digest(digest.into()), "{}", Limits { counters: 5, ..Limits::default() }, 2, 34),
             ],
             limits: Limits { counters: 5, ..Limits::default() },
+            plugin_keys: Default::default(),
             on_fault: OnFault::Hold,
             sinks: vec!["archive".into()],
             place: place("logstores[0]", 8, 5),
@@ -277,9 +284,10 @@ confine: off
             },
             plugins: vec![],
             limits: Limits::default(),
+            plugin_keys: Default::default(),
             on_fault: OnFault::Raw,
             sinks: vec!["nowhere".into()],
-            place: place("logstores[1]", 36, 5),
+            place: place("logstores[1]", 37, 5),
         };
         let shop = Project {
             share: 2,
@@ -305,7 +313,7 @@ confine: off
             ]),
         };
         assert_eq!(config, expected);
-        assert_eq!(warnings, [Problem::new(place("sinks.screen", 42, 3), "no logstore uses it")]);
+        assert_eq!(warnings, [Problem::new(place("sinks.screen", 43, 3), "no logstore uses it")]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fields::Fields;
+use super::keys::{PluginKeys, plugin_keys};
 use super::limits::{Ceilings, Limits};
 use super::raw::Node;
 use super::resolved::check_name;
@@ -34,6 +35,8 @@ pub struct Project {
     pub token: Option<Secret>,
     /// What may be uploaded for its logstores.
     pub uploads: Uploads,
+    /// Who must have signed what is uploaded.
+    pub plugin_keys: PluginKeys,
 }
 
 /// What may be uploaded for the logstores of a project.
@@ -55,7 +58,15 @@ impl Default for Uploads {
 
 impl Default for Project {
     fn default() -> Self {
-        Project { share: 1, cpu: None, memory: None, limits: Limits::MOST, token: None, uploads: Uploads::default() }
+        Project {
+            share: 1,
+            cpu: None,
+            memory: None,
+            limits: Limits::MOST,
+            token: None,
+            uploads: Uploads::default(),
+            plugin_keys: PluginKeys::default(),
+        }
     }
 }
 
@@ -71,7 +82,8 @@ pub fn projects(node: Option<&Node>, fields: &mut Fields) -> BTreeMap<String, (P
 }
 
 fn project(node: &Node, fields: &mut Fields) -> Option<(Project, Ceilings)> {
-    let table = fields.table(node, &["share", "cpu", "memory", "limits", "token", "token_file", "uploads"])?;
+    let keys = ["share", "cpu", "memory", "limits", "token", "token_file", "uploads", "plugin_keys"];
+    let table = fields.table(node, &keys)?;
     let share = fields.integer(table.get("share"), 1, 1..=1000) as u32;
     let cpu = table.get("cpu").and_then(|node| fields.cpu(node, 1..=MOST_CPU)).map(|cpu| cpu as u32);
     let memory = table.get("memory").map(|node| (fields.size(Some(node), TIB, LEAST_MEMORY..=TIB), node.place()));
@@ -79,7 +91,9 @@ fn project(node: &Node, fields: &mut Fields) -> Option<(Project, Ceilings)> {
     let ceilings = Ceilings::read(table.get("limits"), memory, fields);
     let token = token(&table, fields);
     let uploads = table.get("uploads").and_then(|node| uploads(node, fields)).unwrap_or_default();
-    Some((Project { share, cpu, memory: bytes, limits: ceilings.limits.clone(), token, uploads }, ceilings))
+    let plugin_keys = plugin_keys(table.get("plugin_keys"), fields);
+    let limits = ceilings.limits.clone();
+    Some((Project { share, cpu, memory: bytes, limits, token, uploads, plugin_keys }, ceilings))
 }
 
 fn uploads(node: &Node, fields: &mut Fields) -> Option<Uploads> {

@@ -16,6 +16,7 @@ use super::raw::{Node, Value};
 use super::secret::Secret;
 use super::sinks::{Sink, sinks};
 use super::template::{LogstoreName, NAME_RULE, is_name};
+use crate::signing::Keys;
 
 /// Worker threads that are started without being asked for: an agent is a guest on its node.
 const DEFAULT_WORKERS_MAX: usize = 2;
@@ -95,6 +96,8 @@ pub struct Logstore {
     pub plugins: Vec<PluginUse>,
     /// What an uploaded plugin may use that replaces none.
     pub limits: Limits,
+    /// Who must have signed an uploaded plugin.
+    pub plugin_keys: Keys,
     /// What becomes of events on which a plugin faults.
     pub on_fault: OnFault,
     /// Where it goes: keys of [`Config::sinks`]; one at least, none twice.
@@ -239,6 +242,8 @@ pub struct PluginUse {
     pub settings: String,
     /// What it may use.
     pub limits: Limits,
+    /// The directory whose files it may read; if it has none, it may read nothing.
+    pub files: Option<PathBuf>,
     /// Whether an uploaded plugin takes its place; not said: if it is the only one of its chain.
     pub replaceable: Option<bool>,
     /// Where the config says so.

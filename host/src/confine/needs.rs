@@ -67,6 +67,8 @@ impl Needs {
         needs.add_data(&config.data_dir);
         needs.add_program();
         config.plugin_dirs.iter().for_each(|dir| needs.add_plugins(dir));
+        let keys = config.projects.values().flat_map(|project| &project.plugin_keys.files);
+        keys.for_each(|file| needs.add_with_directory(file));
         if let Some(admin) = &config.admin {
             needs.listen.insert(admin.listen.port());
             let tokens = config.projects.values().filter_map(|project| project.token.as_ref()?.file());
@@ -78,6 +80,7 @@ impl Needs {
                 if let PluginRef::Path(path) = &used.reference {
                     needs.add_with_directory(path);
                 }
+                needs.read.extend(used.files.as_deref().and_then(real));
             }
             for sink in &logstore.sinks {
                 match &config.sinks[sink] {

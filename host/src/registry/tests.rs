@@ -13,7 +13,8 @@ fn name(text: &str) -> LogstoreName {
 
 fn add(registry: &Registry, logstore: &str, bytes: &[u8]) -> Result<Version, Refused> {
     let settings = serde_json::json!({ "z": 1, "a": [1.5] });
-    let new = New { bytes, name: "p", plugin_version: "1.0", settings: &settings, by: By::Project, most: 3 };
+    let new =
+        New { bytes, name: "p", plugin_version: "1.0", settings: &settings, by: By::Project, signature: None, most: 3 };
     registry.add(&name(logstore), &new)
 }
 
@@ -64,6 +65,9 @@ fn versions_come_and_go_and_are_chosen() {
     assert_eq!(registry.version(&shop, 3).unwrap().note.as_deref(), Some("rolled back"));
     let error = refused(registry.begin_canary(&shop, Canary { version: 3, percent: 100 }));
     assert_eq!(error, "a canary runs on 1 to 99 percent of the files, not on 100");
+
+    let error = refused(registry.begin_canary(&shop, Canary { version: 2, percent: 10 }));
+    assert_eq!(error, "version 2 is active already: a canary tries another one");
 
     // Numbers are not used again, and what nobody names is gone.
     registry.remove(&shop, 3).unwrap();

@@ -87,6 +87,9 @@ pub struct Version {
     pub pushed_at: String,
     /// Who did.
     pub by: By,
+    /// Who brought it has signed it so: base64 of an ECDSA signature of the `.wasm`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
     /// What became of it: why it was not activated, or is not any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
@@ -114,6 +117,8 @@ pub struct New<'a> {
     pub settings: &'a serde_json::Value,
     /// Who brings it.
     pub by: By,
+    /// Base64 of its signature.
+    pub signature: Option<&'a str>,
     /// Versions that the logstore may have.
     pub most: usize,
 }
@@ -127,6 +132,9 @@ pub enum Refused {
     /// It is in use.
     #[error("version {0} is in use: activate another one first")]
     InUse(u64),
+    /// It is what a canary would be compared with.
+    #[error("version {0} is active already: a canary tries another one")]
+    Active(u64),
     /// There are too many.
     #[error("there are {0} versions already, which is as many as are kept: remove one first")]
     Full(usize),
@@ -247,7 +255,7 @@ impl Registry {
         // Also in place of one that may be damaged.
         keep().context("writing the uploaded plugin")?;
         if let Some(same) = same {
-            return Ok((same, true));
+            return self.sign(records, name, record, same, new.signature).map(|signed| (signed, true));
         }
         record.last += 1;
         let version = Version {
@@ -259,6 +267,7 @@ impl Registry {
             settings: new.settings.clone(),
             pushed_at: now(),
             by: new.by,
+            signature: new.signature.map(str::to_owned),
             note: None,
         };
         record.versions.push(version.clone());
@@ -266,6 +275,25 @@ impl Registry {
         self.remove_unused(records, &digest);
         written?;
         Ok((version, true))
+    }
+
+    /// The version with the signature that it came with this time, if it came with one.
+    fn sign(
+        &self,
+        records: &mut Records,
+        name: &LogstoreName,
+        mut record: Record,
+        version: Version,
+        signature: Option<&str>,
+    ) -> Result<Version, Refused> {
+        if signature.is_none() || version.signature.as_deref() == signature {
+            return Ok(version);
+        }
+        let signed = record.find_mut(version.number)?;
+        signed.signature = signature.map(str::to_owned);
+        let signed = signed.clone();
+        self.write(records, name, record)?;
+        Ok(signed)
     }
 
     /// Makes a version the active one; 0 is what the configuration says. Ends a canary.
@@ -284,6 +312,9 @@ impl Registry {
         self.change(name, |record| {
             if !(1..=99).contains(&canary.percent) {
                 return Err(Refused::NotAPart(canary.percent));
+            }
+            if record.choice.active == canary.version {
+                return Err(Refused::Active(canary.version));
             }
             record.find_mut(canary.version)?.note = None;
             record.choice.canary = Some(canary);
@@ -306,6 +337,17 @@ impl Registry {
                 let before = record.choice.before.ok_or(Refused::NothingBefore)?;
                 record.activate(before);
             }
+            Ok(())
+        })
+    }
+
+    /// Makes another version the active one, as the one that is cannot be used; `note` says why.
+    pub fn fall_back(&self, name: &LogstoreName, number: u64, note: &str) -> Result<Choice, Refused> {
+        self.change(name, |record| {
+            let failed = record.choice.active;
+            record.choice.canary = record.choice.canary.filter(|canary| canary.version != number);
+            (record.choice.active, record.choice.before) = (number, None);
+            record.find_mut(failed)?.note = Some(note.to_owned());
             Ok(())
         })
     }

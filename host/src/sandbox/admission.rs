@@ -20,7 +20,10 @@ use super::limits::{COMPONENT_BYTES, Limits, METADATA_BYTES, PLUGIN_NAME};
 pub const API_VERSION: &str = "0.1";
 
 /// The interfaces that every plugin may import.
-const GRANTED: [&str; 3] = ["weir:plugin/event@0.1.0", "weir:plugin/log@0.1.0", "weir:plugin/count@0.1.0"];
+const GRANTED: [&str; 4] = ["weir:plugin/event@0.1.0", "weir:plugin/log@0.1.0", "weir:plugin/count@0.1.0", FILES];
+
+/// The one that is of use only where files are granted.
+const FILES: &str = "weir:plugin/files@0.1.0";
 
 /// Imports that are named in a refusal, and bytes of each name: they are the author's, who may have had a bad day.
 const NAMED: usize = 8;
@@ -72,6 +75,10 @@ pub struct Admitted {
     pub digest: String,
     /// From its custom section; from the file's name where it has none.
     pub metadata: Metadata,
+    /// The names of what it imports.
+    pub imports: Vec<String>,
+    /// The names of what it exports.
+    pub exports: Vec<String>,
     /// What it takes as soon as it is instantiated.
     takes: Takes,
 }
@@ -107,10 +114,16 @@ pub fn admit(bytes: impl Into<Bytes>, name: &str) -> Result<Admitted, Failed> {
     let metadata = metadata(&outline, name).during(Check::Api)?;
     check_imports(&outline).during(Check::Imports)?;
     let digest = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-    Ok(Admitted { bytes, digest, metadata, takes: outline.takes })
+    let Outline { imports, exports, takes, .. } = outline;
+    Ok(Admitted { bytes, digest, metadata, imports, exports, takes })
 }
 
 impl Admitted {
+    /// Whether it is of use only where files are granted.
+    pub fn reads_files(&self) -> bool {
+        self.imports.iter().any(|import| import == FILES)
+    }
+
     /// Whether it can be instantiated within these limits, as far as it says itself.
     pub fn check_limits(&self, limits: &Limits) -> Result<(), Failed> {
         self.takes.check(limits).during(Check::Limits)
@@ -118,8 +131,7 @@ impl Admitted {
 }
 
 fn check_api(outline: &Outline) -> Result<()> {
-    let wants = outline.exports.iter().find_map(|e| e.strip_prefix(PROCESSOR)?.strip_prefix('@'));
-    match wants {
+    match outline.wants() {
         Some(version) if !version.starts_with(&format!("{API_VERSION}.")) => {
             bail!(
                 "it wants version {} of the plugin API, and this weir has {API_VERSION}: update weir, or build the plugin for {API_VERSION}",
@@ -139,12 +151,12 @@ fn check_imports(outline: &Outline) -> Result<()> {
             names.push(format!("and {} more", refused.len() - NAMED));
         }
         let names = names.join(", ");
-        bail!("it imports {names}, which a plugin may not: only `log` and `count` of weir:plugin are granted");
+        bail!("it imports {names}, which a plugin may not: only `log`, `count` and `files` of weir:plugin are granted");
     }
     Ok(())
 }
 
-fn metadata(outline: &Outline, name: &str) -> Result<Metadata> {
+pub(super) fn metadata(outline: &Outline, name: &str) -> Result<Metadata> {
     match &outline.metadata {
         Some(json) => Metadata::read(json).context("its custom section `weir:plugin` is not as it should be"),
         None => Ok(Metadata {
@@ -159,9 +171,9 @@ fn metadata(outline: &Outline, name: &str) -> Result<Metadata> {
 
 /// The outermost names of a component.
 #[derive(Default)]
-struct Outline {
-    imports: Vec<String>,
-    exports: Vec<String>,
+pub(super) struct Outline {
+    pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
     metadata: Option<Vec<u8>>,
     takes: Takes,
 }
@@ -202,7 +214,12 @@ impl Takes {
 }
 
 impl Outline {
-    fn read(bytes: &[u8]) -> Result<Outline> {
+    /// The version of the contract that it is made for.
+    pub(super) fn wants(&self) -> Option<&str> {
+        self.exports.iter().find_map(|export| export.strip_prefix(PROCESSOR)?.strip_prefix('@'))
+    }
+
+    pub(super) fn read(bytes: &[u8]) -> Result<Outline> {
         if bytes.starts_with(b"\x7fELF") {
             bail!("it is compiled machine code, which is not taken from anybody: upload the .wasm that it was made of")
         }

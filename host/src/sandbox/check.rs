@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 pub enum Check {
     /// The bytes of the `.wasm`.
     Size,
+    /// That one of the keys that its project asks for has signed it.
+    Signature,
     /// That it is a component, made for a version of the plugin API that there is.
     Api,
     /// That it imports nothing but what plugins are given.
@@ -27,14 +29,23 @@ pub enum Check {
 
 impl Check {
     /// All of them, in their order.
-    pub const ALL: [Check; 7] =
-        [Check::Size, Check::Api, Check::Imports, Check::Limits, Check::Compile, Check::Configure, Check::DryRun];
+    pub const ALL: [Check; 8] = [
+        Check::Size,
+        Check::Signature,
+        Check::Api,
+        Check::Imports,
+        Check::Limits,
+        Check::Compile,
+        Check::Configure,
+        Check::DryRun,
+    ];
 }
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str(match self {
             Check::Size => "size",
+            Check::Signature => "signature",
             Check::Api => "plugin API",
             Check::Imports => "imports",
             Check::Limits => "limits",

@@ -1,40 +1,31 @@
-//! From the bytes of a component to compiled code, in a child process, kept in a private cache.
+//! From the bytes of a component to compiled code, in a child process, kept in a [cache](super::cache).
 //!
 //! Compiling is outside of what wasmtime promises to bound: a small file may take for ever and all memory. So
 //! it happens in a child of the same binary (`weir __compile`) with [limits](CompileLimits), the lowest priority, one
 //! thread, and nothing that it could reach but its input and its output. There is one at a time, so that no upload
 //! takes more than a part of one core. A compile bomb is an error.
-//!
-//! The cache holds `<digest>-<engine>.cwasm` in a directory that only this user may enter. What is in there is
-//! machine code and is trusted: no file comes in but through this module.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getuid, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::cache::{Cache, Whose};
 use super::limits::{COMPONENT_BYTES, CompileLimits};
 use crate::confine;
 
 /// The hidden command of the binary that compiles standard input to standard output.
 pub const COMMAND: &str = "__compile";
-
-/// What the name of a file begins with that is being written.
-const UNFINISHED: &str = "compiling-";
-
-/// An unfinished file of a cache that others use too is nobody's any more when it is so old.
-const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 /// Bytes of what a child says that are shown.
 const SAID: u64 = 2000;
@@ -47,7 +38,7 @@ static COMPILING: Mutex<()> = Mutex::new(());
 
 /// Where and how plugins are compiled.
 pub struct Compiler {
-    cache: PathBuf,
+    cache: Cache,
     /// None compiles in this process, for tests.
     child: Option<ByChild>,
 }
@@ -71,114 +62,34 @@ impl Default for ByChild {
     }
 }
 
-/// Whose a cache is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cache {
-    /// This process's alone: what another left unfinished is removed.
-    Own,
-    /// Other processes may compile into it at the same time.
-    Shared,
-}
-
 impl Compiler {
     /// Compiles in children, and keeps the results in that directory, which is made if need be.
-    pub fn new(cache: &Path, whose: Cache, child: ByChild) -> Result<Self> {
-        private_directory(cache)?;
-        remove_unfinished(cache, if whose == Cache::Own { Duration::ZERO } else { FORGOTTEN })?;
-        Ok(Compiler { cache: cache.to_owned(), child: Some(child) })
+    pub fn new(cache: &Path, whose: Whose, child: ByChild) -> Result<Self> {
+        Ok(Compiler { cache: Cache::open(cache, whose)?, child: Some(child) })
     }
 
     /// Compiles in this process: for tests, whose binary has no commands.
     pub fn in_process(cache: &Path) -> Result<Self> {
-        private_directory(cache)?;
-        Ok(Compiler { cache: cache.to_owned(), child: None })
+        Ok(Compiler { cache: Cache::open(cache, Whose::Shared)?, child: None })
     }
 
     /// The compiled component, from the cache if it is there.
     pub(super) fn compile(&self, engine: &Engine, bytes: &[u8], digest: &str) -> Result<Component> {
-        let kept = self.cache.join(format!("{digest}-{:016x}.cwasm", compatibility(engine)));
-        if let Some(component) = known(engine, &kept) {
+        if let Some(component) = self.cache.known(engine, digest) {
             return Ok(component);
         }
         let _alone = COMPILING.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody may have waited for the same one.
-        if let Some(component) = known(engine, &kept) {
+        if let Some(component) = self.cache.known(engine, digest) {
             return Ok(component);
         }
-        let mut file = tempfile::Builder::new();
-        let mut file = file.prefix(UNFINISHED).tempfile_in(&self.cache).context("writing the compiled plugin")?;
+        let mut file = self.cache.begin()?;
         match &self.child {
             Some(child) => child.compile(bytes, file.as_file())?,
             None => file.write_all(&compile_here(engine, bytes)?)?,
         }
-        file.persist(&kept).context("keeping the compiled plugin")?;
-        load(engine, &kept)
+        self.cache.keep(engine, digest, file)
     }
-}
-
-/// What is in the cache, if it is and can be used.
-fn known(engine: &Engine, kept: &Path) -> Option<Component> {
-    if !kept.exists() {
-        return None;
-    }
-    let warn = |error: &anyhow::Error| {
-        tracing::warn!(file = %kept.display(), "compiled plugin is not usable, compiling again: {error:#}");
-    };
-    load(engine, kept).inspect_err(warn).ok()
-}
-
-/// Removes what whoever was killed while compiling has left, if it is so old.
-fn remove_unfinished(cache: &Path, age: Duration) -> Result<()> {
-    for entry in fs::read_dir(cache).with_context(|| format!("reading {}", cache.display()))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        // An older weir gave them names that begin with `.tmp`.
-        let is_unfinished = [UNFINISHED, ".tmp"].iter().any(|start| name.to_string_lossy().starts_with(start));
-        let written = || entry.metadata().and_then(|meta| meta.modified());
-        let is_old = || written().is_ok_and(|at| SystemTime::now().duration_since(at).unwrap_or_default() >= age);
-        if is_unfinished && (age.is_zero() || is_old()) {
-            fs::remove_file(entry.path()).with_context(|| format!("removing {}", entry.path().display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// A directory that nobody else may enter. An existing one is refused unless it is ours and private.
-fn private_directory(path: &Path) -> Result<()> {
-    let describe = || format!("the cache of compiled plugins, {}", path.display());
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(describe)?;
-    let meta = fs::symlink_metadata(path).with_context(describe)?;
-    ensure!(
-        meta.is_dir() && meta.uid() == getuid().as_raw() && meta.mode() & 0o022 == 0,
-        "{} must be a directory of weir's own user that nobody else can write to",
-        describe()
-    );
-    Ok(())
-}
-
-/// Changes when compiled code of one engine is of no use to the other.
-fn compatibility(engine: &Engine) -> u64 {
-    use std::hash::{Hash, Hasher};
-    struct Hash64(xxhash_rust::xxh3::Xxh3);
-    impl Hasher for Hash64 {
-        fn finish(&self) -> u64 {
-            self.0.digest()
-        }
-        fn write(&mut self, bytes: &[u8]) {
-            self.0.update(bytes);
-        }
-    }
-    let mut hasher = Hash64(xxhash_rust::xxh3::Xxh3::new());
-    engine.precompile_compatibility_hash().hash(&mut hasher);
-    hasher.finish()
-}
-
-fn load(engine: &Engine, path: &Path) -> Result<Component> {
-    // SAFETY: the file was written by wasmtime and put by this module into a directory that only this user can
-    // write to; it is replaced by renaming, never changed. wasmtime itself refuses another version's output.
-    #[allow(unsafe_code)]
-    let component = unsafe { Component::deserialize_file(engine, path) };
-    Ok(component?)
 }
 
 impl ByChild {

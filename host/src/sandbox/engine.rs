@@ -7,15 +7,33 @@ use wasmtime::{Config, Engine, OperatorCost, OptLevel};
 /// each byte that they copy.
 const GROWING: u8 = 100;
 
+/// Frames of a stack that are shown, and those that a profile has: the outermost must be among them.
+const FRAMES: usize = 20;
+const PROFILED_FRAMES: usize = 200;
+
 /// The one configuration of the engine: compiled code is only valid for the same one.
 pub fn engine() -> Result<Engine> {
-    let cost = OperatorCost { MemoryGrow: GROWING, TableGrow: GROWING, ..OperatorCost::new() };
-    Ok(Engine::new(config().consume_fuel(true).operator_cost(cost))?)
+    metered(FRAMES)
+}
+
+/// The same with deep stacks, for which the same code is valid.
+pub fn profiling() -> Result<Engine> {
+    metered(PROFILED_FRAMES)
 }
 
 /// The same without fuel: to measure what that costs.
 pub fn unmetered() -> Result<Engine> {
-    Ok(Engine::new(&config())?)
+    let mut config = config();
+    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(FRAMES));
+    Ok(Engine::new(&config)?)
+}
+
+fn metered(frames: usize) -> Result<Engine> {
+    let cost = OperatorCost { MemoryGrow: GROWING, TableGrow: GROWING, ..OperatorCost::new() };
+    let mut config = config();
+    config.consume_fuel(true).operator_cost(cost);
+    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(frames));
+    Ok(Engine::new(&config)?)
 }
 
 fn config() -> Config {
@@ -23,6 +41,5 @@ fn config() -> Config {
     config.cranelift_opt_level(OptLevel::Speed);
     config.wasm_relaxed_simd(false);
     config.wasm_memory64(false);
-    config.wasm_backtrace_max_frames(std::num::NonZeroUsize::new(20));
     config
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use wasmtime::ResourceLimiter;
 
+use super::files::Files;
 use super::limits::Limits;
 use crate::budget::{Budget, Share};
 
@@ -26,6 +27,11 @@ pub struct Guest {
     /// The last line that it logged as an error: a panic's message.
     pub(super) last_error: Option<String>,
     log_rate: LogRate,
+    /// What it may read while it takes its settings.
+    files: Option<Arc<Files>>,
+    is_configuring: bool,
+    /// Bytes that it has read.
+    bytes_read: usize,
     /// Bytes that it has logged and counted in this call.
     said: usize,
 }
@@ -78,7 +84,13 @@ impl LogRate {
 
 impl Guest {
     /// A plugin that has done nothing yet.
-    pub(super) fn new(name: &str, limits: &Limits, budget: &Arc<Budget>, log_rate: &LogRate) -> Self {
+    pub(super) fn new(
+        name: &str,
+        limits: &Limits,
+        budget: &Arc<Budget>,
+        log_rate: &LogRate,
+        files: Option<&Arc<Files>>,
+    ) -> Self {
         Guest {
             name: name.to_owned(),
             limits: *limits,
@@ -89,8 +101,39 @@ impl Guest {
             counters: BTreeMap::new(),
             last_error: None,
             log_rate: log_rate.clone(),
+            files: files.cloned(),
+            is_configuring: true,
+            bytes_read: 0,
             said: 0,
         }
+    }
+
+    /// What it may use.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Whether files are granted to it.
+    pub(super) fn has_files(&self) -> bool {
+        self.files.is_some()
+    }
+
+    /// It has taken its settings.
+    pub(super) fn end_configure(&mut self) {
+        self.is_configuring = false;
+    }
+
+    /// A file that is granted. All that an instance reads has to fit into its memory, so that reading again and again
+    /// comes to an end.
+    pub(super) fn read(&mut self, path: &str) -> wasmtime::Result<Result<Vec<u8>, String>> {
+        self.say(path)?;
+        let Some(files) = &self.files else { return Ok(Err("no files are granted".to_owned())) };
+        if !self.is_configuring {
+            return Ok(Err("files are read in `configure` and not later".to_owned()));
+        }
+        let read = files.read(path, self.limits.memory - self.bytes_read);
+        self.bytes_read += read.as_ref().map_or(0, Vec::len);
+        Ok(read)
     }
 
     /// What it said before is forgiven.
@@ -184,7 +227,35 @@ pub fn harmless(text: &str, most: usize) -> String {
     cut(text, most).chars().map(escape).collect()
 }
 
+/// The same of bytes, of which those that are no UTF-8 are written as `\xff`. Says how many there are if they are cut.
+pub fn readable(bytes: &[u8], most: usize) -> String {
+    let is_inside = |at: &usize| bytes.get(*at).is_some_and(|byte| byte & 0xc0 == 0x80);
+    let end = (most.saturating_sub(3)..=most).rev().find(|at| !is_inside(at)).unwrap_or(most).min(bytes.len());
+    let mut text = String::new();
+    for chunk in bytes[..end].utf8_chunks() {
+        text += &harmless(chunk.valid(), end);
+        chunk.invalid().iter().for_each(|byte| text += &format!("\\x{byte:02x}"));
+    }
+    if end < bytes.len() {
+        text += &format!("… ({} bytes)", bytes.len());
+    }
+    text
+}
+
 /// At most so many bytes of a text, cut between characters.
 pub fn cut(text: &str, most: usize) -> String {
     text[..text.floor_char_boundary(most)].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_readable_and_obeyed_by_no_terminal() {
+        assert_eq!(readable(b"a\x1b[2J\xff\xc3(\n", 100), "a\\u{1b}[2J\\xff\\xc3(\\n");
+        assert_eq!(readable("ääää".as_bytes(), 5), "ää… (8 bytes)");
+        assert_eq!(readable(&[0x80; 9], 2), "\\x80\\x80… (9 bytes)");
+        assert_eq!(readable(b"", 5), "");
+    }
 }

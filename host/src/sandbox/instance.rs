@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 use anyhow::Result;
-use wasmtime::{Store, Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, Store, Trap, WasmBacktrace};
 
 use super::api::v0_1;
-use super::guest::{Guest, LogRate, Refusal, harmless};
+use super::guest::{Guest, Refusal, harmless};
 use super::limits::{Limits, RECYCLE_PERCENT};
 use super::{Plugin, output::Violation};
-use crate::budget::Budget;
 use crate::event::Batch;
 
 /// An instance, configured.
@@ -30,11 +28,14 @@ pub struct Called<T, E = Fault> {
     pub fuel: u64,
 }
 
+/// What its user must do.
+const NO_FILES: &str = "it reads files, and none are granted to it: give it `files: DIR` beside `use`";
+
 /// Callers that are named in an error.
 const STACK: usize = 4;
 
 /// Why a call gave nothing that can be used.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Fault {
     /// It used all its fuel.
     OutOfFuel {
@@ -86,16 +87,25 @@ impl fmt::Display for Fault {
     }
 }
 
+impl Fault {
+    /// What happened, and where, innermost first: for the plugin's author, who has more room than an event.
+    pub fn parts(&self) -> (String, &[String]) {
+        match self {
+            // Rust ends the line behind the place of a panic.
+            Fault::Trapped { what, stack } => (format!("trapped: {}", what.replacen(":\\n", ": ", 1)), stack),
+            fault => (fault.to_string(), &[]),
+        }
+    }
+}
+
 impl Instance {
     /// Makes an instance and gives it its settings. The error is for the settings' author.
-    pub fn new(
-        plugin: &Plugin,
-        settings: &str,
-        limits: &Limits,
-        budget: &Arc<Budget>,
-        log_rate: &LogRate,
-    ) -> Called<Self, anyhow::Error> {
-        let mut store = Store::new(&plugin.engine, Guest::new(plugin.name(), limits, budget, log_rate));
+    pub fn new(plugin: &Plugin, settings: &str, guest: Guest) -> Called<Self, anyhow::Error> {
+        let limits = &guest.limits().clone();
+        if plugin.reads_files && !guest.has_files() {
+            return Called { result: Err(anyhow::Error::msg(NO_FILES)), fuel: 0 };
+        }
+        let mut store = Store::new(&plugin.engine, guest);
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.output_bytes);
         let given = limits.configure_fuel;
@@ -105,7 +115,10 @@ impl Instance {
         });
         let fuel = given - store.get_fuel().unwrap_or(given);
         let result = match made {
-            Ok((Ok(()), bound)) => Ok(Instance { store, bound, limits: *limits, is_metered: plugin.is_metered }),
+            Ok((Ok(()), bound)) => {
+                store.data_mut().end_configure();
+                Ok(Instance { store, bound, limits: *limits, is_metered: plugin.is_metered })
+            }
             Ok((Err(refusal), _)) => Err(SettingsRefused(harmless(&refusal, 4 * limits.log_line)).into()),
             Err(error) => {
                 let whole = harmless(&format!("{error:#}"), limits.log_line);
@@ -131,6 +144,24 @@ impl Instance {
         let result = v0_1::process(&mut self.store, &self.bound, batch, last);
         let fuel = given - self.store.get_fuel().unwrap_or(given);
         Called { result: result.map_err(|e| store_fault(&self.store, e, given, &self.limits)), fuel }
+    }
+
+    /// The functions that a call with that batch is in when it has used so much fuel, outermost first. None if it has come
+    /// to its end by then. The instance is of no use after that.
+    pub fn stack_at(&mut self, fuel: u64, batch: &Batch, last: bool) -> Result<Option<Vec<String>>, Fault> {
+        let failed = |store: &Store<Guest>, limits: &Limits, error| Err(store_fault(store, error, fuel, limits));
+        if let Err(error) = self.store.set_fuel(fuel) {
+            return failed(&self.store, &self.limits, error);
+        }
+        self.store.data_mut().begin_call();
+        match v0_1::process(&mut self.store, &self.bound, batch, last) {
+            Ok(_) => Ok(None),
+            Err(error) if error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel) => {
+                let backtrace = error.downcast_ref::<WasmBacktrace>();
+                Ok(backtrace.map(|backtrace| backtrace.frames().iter().rev().map(name).collect()))
+            }
+            Err(error) => failed(&self.store, &self.limits, error),
+        }
     }
 
     /// Bytes of linear memory that the instance has.
@@ -178,10 +209,14 @@ fn store_fault(store: &Store<Guest>, error: wasmtime::Error, fuel: u64, limits: 
 
 /// Frames by name, innermost first, without those of the panic itself.
 fn frames(backtrace: &WasmBacktrace) -> Vec<String> {
-    let names = backtrace.frames().iter().map(|frame| match frame.func_name() {
+    let of_panic = |name: &String| ["std::", "core::", "__rust", "_rust", "abort"].iter().any(|p| name.contains(p));
+    backtrace.frames().iter().map(name).skip_while(of_panic).collect()
+}
+
+/// The function of a frame, by its name in the source if that is known.
+fn name(frame: &FrameInfo) -> String {
+    match frame.func_name() {
         Some(name) => harmless(&format!("{:#}", rustc_demangle::demangle(name)), 200),
         None => format!("function {}", frame.func_index()),
-    });
-    let of_panic = |name: &String| ["std::", "core::", "__rust", "_rust", "abort"].iter().any(|p| name.contains(p));
-    names.skip_while(of_panic).collect()
+    }
 }

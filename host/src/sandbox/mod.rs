@@ -11,17 +11,22 @@
 //! plugin that fails too often is suspended (see `trust`).
 
 pub mod admission;
+pub mod anatomy;
 pub mod api;
+pub mod cache;
 pub mod chain;
 pub mod check;
 pub mod compile;
 pub mod dry_run;
 pub mod engine;
+pub mod files;
 pub mod guest;
 pub mod instance;
 pub mod limits;
 pub mod output;
 pub mod passage;
+pub mod poison;
+pub mod profile;
 pub mod stage;
 pub mod trust;
 
@@ -39,6 +44,7 @@ use compile::Compiler;
 
 pub use admission::Metadata;
 pub use chain::{Chain, Held, OnFault};
+pub use files::Files;
 pub use limits::{CompileLimits, Limits};
 pub use passage::{Passage, Step};
 pub use stage::Stage;
@@ -85,8 +91,10 @@ impl Sandbox {
     fn compile(&self, admitted: Admitted) -> Result<Arc<Plugin>> {
         let component = self.compiler.compile(&self.engine, &admitted.bytes, &admitted.digest)?;
         let ready = v0_1::link(&self.linker, &component)?;
+        let (engine, is_metered) = (self.engine.clone(), self.is_metered);
+        let reads_files = admitted.reads_files();
         let Admitted { metadata, digest, .. } = admitted;
-        Ok(Arc::new(Plugin { metadata, digest, ready, engine: self.engine.clone(), is_metered: self.is_metered }))
+        Ok(Arc::new(Plugin { metadata, digest, reads_files, ready, engine, is_metered }))
     }
 }
 
@@ -96,6 +104,8 @@ pub struct Plugin {
     pub metadata: Metadata,
     /// SHA-256 of the `.wasm`, in hex.
     pub digest: String,
+    /// Whether it imports `files`.
+    pub reads_files: bool,
     /// Compiled, with its imports resolved.
     ready: v0_1::Ready,
     engine: Engine,

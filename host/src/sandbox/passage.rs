@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use super::chain::OnFault;
 use super::instance::Fault;
+use super::poison::Poison;
 use super::stage::Stage;
 use crate::event::{Batch, Origin};
 
@@ -230,6 +231,12 @@ impl Passage {
         let may_go_on =
             stage.trust.failed() && self.spent <= most && !matches!(fault, Fault::NotStarted(_) | Fault::Swollen);
         let is_alone = part.is_in_doubt || count - batch.marks.len() == 1;
+        if is_alone {
+            let is_marked = |event: &usize| batch.marks.iter().any(|mark| mark.event as usize == *event);
+            let alone =
+                if part.is_in_doubt { count - 1 } else { (0..count).find(|event| !is_marked(event)).unwrap_or(0) };
+            stage.stats.last_poison = Some(Poison::of(batch, alone, fault));
+        }
         let new = match count - part.held {
             0 => count,
             new => new,

@@ -8,10 +8,12 @@ use anyhow::{Context, Result};
 
 use super::Plugin;
 use super::api::v0_1::{self, Output};
-use super::guest::{LogRate, cut};
+use super::files::{self, Files};
+use super::guest::{Guest, LogRate, cut};
 use super::instance::{Fault, Instance};
 use super::limits::Limits;
 use super::output::{self, Numbers, Violation};
+use super::poison::Poison;
 use super::trust::Trust;
 use crate::budget::Budget;
 use crate::event::{Aside, Batch, Field, Origin, merge};
@@ -21,6 +23,7 @@ pub struct Stage {
     plugin: Arc<Plugin>,
     settings: String,
     limits: Limits,
+    files: Option<Arc<Files>>,
     budget: Arc<Budget>,
     instance: Option<Instance>,
     /// Fuel that taking its settings took the last time.
@@ -53,6 +56,8 @@ pub struct Stats {
     pub faults: u64,
     /// The last of these.
     pub last_fault: Option<String>,
+    /// The last event that was found to be what it faults on.
+    pub last_poison: Option<Poison>,
     /// Why it failed last: by its own word, or by a fault.
     pub last_failure: Option<Arc<str>>,
     /// Instances that were made.
@@ -66,10 +71,22 @@ pub struct Stats {
 impl Stage {
     /// Makes a first instance, so that settings which the plugin refuses are known at once.
     pub fn new(plugin: Arc<Plugin>, settings: &str, limits: Limits, budget: &Arc<Budget>) -> Result<Self> {
+        Self::with_files(plugin, settings, limits, budget, None)
+    }
+
+    /// The same of a plugin that may read these files.
+    pub fn with_files(
+        plugin: Arc<Plugin>,
+        settings: &str,
+        limits: Limits,
+        budget: &Arc<Budget>,
+        files: Option<Arc<Files>>,
+    ) -> Result<Self> {
         let mut stage = Stage {
             plugin,
             settings: settings.to_owned(),
             limits,
+            files,
             budget: budget.clone(),
             instance: None,
             settings_fuel: 0,
@@ -92,6 +109,7 @@ impl Stage {
     /// Whether it does the same as another, with the same limits.
     pub fn is_same(&self, other: &Stage) -> bool {
         (&self.plugin.digest, &self.settings, &self.limits) == (&other.plugin.digest, &other.settings, &other.limits)
+            && files::is_same(self.files.as_ref(), other.files.as_ref())
     }
 
     /// Its settings, which are JSON.
@@ -160,6 +178,11 @@ impl Stage {
     fn cut_fault(&self, fault: &Fault) -> String {
         // With a stack, which the host makes.
         cut(&fault.to_string(), 4 * self.limits.reason)
+    }
+
+    /// What the plugin answers to one call, also without any event, which no agent does: to try its manners.
+    pub fn answer(&mut self, batch: &Batch, last: bool) -> Result<Output, Fault> {
+        self.call(batch, last)
     }
 
     /// One batch through the plugin. Events that are marked already pass by it, in their places. After a fault the batch
@@ -261,7 +284,8 @@ impl Stage {
 
     fn instance(&mut self) -> Result<&mut Instance> {
         if self.instance.is_none() {
-            let made = Instance::new(&self.plugin, &self.settings, &self.limits, &self.budget, &self.log_rate);
+            let guest = Guest::new(self.plugin.name(), &self.limits, &self.budget, &self.log_rate, self.files.as_ref());
+            let made = Instance::new(&self.plugin, &self.settings, guest);
             self.stats.fuel += made.fuel;
             self.settings_fuel = made.fuel;
             self.instance = Some(made.result?);

@@ -1,18 +1,41 @@
-//! `weir plugin …`: for authors, and for logstores of a running agent.
+//! `weir plugin …`: for authors, for registries, and for logstores of a running agent.
 
-mod build;
+mod bench;
+pub mod build;
+mod check;
+mod inspect;
+mod new;
+mod progress;
+mod pull;
 mod push;
-mod toolchain;
+mod registry;
+pub(super) mod settings;
+mod sign;
+mod test;
 mod versions;
 
 use clap::Subcommand;
 
+// Where a variant has no text, that of its arguments is shown, all of it by `--help`.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Build plugin crates into components
+    /// Begin a plugin: a project with a parser, its tests, and the SDK
+    New(new::Args),
+    /// Build plugins into components
     Build(build::Args),
-    /// Upload a plugin to a running agent, for one of its logstores
-    Push(push::Args),
+    /// Run a plugin's golden cases, and try its manners
+    Test(test::Args),
+    /// Say what an agent would say to a plugin
+    Check(check::Args),
+    /// Show what is in a plugin: its name, settings, imports and sizes
+    Inspect(inspect::Args),
+    /// Measure plugins: speed, fuel, memory, and how far they are from each limit
+    Bench(bench::Args),
+    Push(Box<push::Args>),
+    Pull(pull::Args),
+    Keygen(sign::Keygen),
+    Sign(sign::Sign),
+    Verify(sign::Verify),
     /// Show the versions of a logstore's plugin that were uploaded, and which of them runs
     List(versions::List),
     /// Run another version
@@ -27,8 +50,17 @@ pub enum Command {
 
 pub fn run(command: &Command) -> anyhow::Result<()> {
     match command {
+        Command::New(args) => new::run(args),
         Command::Build(args) => build::run(args),
+        Command::Test(args) => test::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Push(args) => push::run(args),
+        Command::Pull(args) => pull::run(args),
+        Command::Keygen(args) => sign::keygen(args),
+        Command::Sign(args) => sign::sign(args),
+        Command::Verify(args) => sign::verify(args),
         Command::List(args) => versions::list(args),
         Command::Activate(args) => versions::activate(args),
         Command::Rollback(args) => versions::rollback(args),

@@ -213,7 +213,7 @@ fn fetch(client: &Client, path: &str, version: &Version) -> Result<Vec<u8>> {
 }
 
 /// The whole file, or what was there before.
-fn save(file: &Path, bytes: &[u8]) -> Result<()> {
+pub fn save(file: &Path, bytes: &[u8]) -> Result<()> {
     let dir = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut new = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(dir)?;
     new.write_all(bytes)?;
@@ -245,6 +245,7 @@ mod tests {
             settings: serde_json::json!({}),
             pushed_at: "2026-03-04T05:06:07Z".to_owned(),
             by: By::Project,
+            signature: None,
             note: note.map(str::to_owned),
         };
         let choice = Choice { active: 2, before: Some(1), canary: Some(Canary { version: 4, percent: 10 }) };

@@ -81,6 +81,12 @@ const TYPES: &[(&str, SinkType)] = &[
     ("sls", SinkType::Sls),
 ];
 
+/// The types of sinks, as they are typed.
+#[cfg(test)]
+pub(super) fn types() -> impl Iterator<Item = &'static str> {
+    TYPES.iter().map(|(name, _)| *name)
+}
+
 impl Sink {
     /// Its type, as it is typed.
     pub fn kind(&self) -> &'static str {

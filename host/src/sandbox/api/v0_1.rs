@@ -16,7 +16,7 @@ mod bindings {
     });
 }
 
-use bindings::weir::plugin::{count, event, log};
+use bindings::weir::plugin::{count, event, files, log};
 
 pub use bindings::weir::plugin::event::{FieldResult as OutputField, Output};
 
@@ -34,6 +34,7 @@ pub fn linker(engine: &Engine) -> Result<HostLinker> {
     let mut linker = Linker::new(engine);
     log::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     count::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
+    files::add_to_linker::<_, HasSelf<Guest>>(&mut linker, |guest| guest)?;
     Ok(linker)
 }
 
@@ -101,5 +102,11 @@ impl log::Host for Guest {
 impl count::Host for Guest {
     fn add(&mut self, name: String, amount: u64) -> wasmtime::Result<()> {
         self.count(&name, amount)
+    }
+}
+
+impl files::Host for Guest {
+    fn read(&mut self, path: String) -> wasmtime::Result<Result<Vec<u8>, String>> {
+        self.read(&path)
     }
 }

@@ -1,37 +1,16 @@
-//! `weir plugin build`: from a plugin crate to a component.
+//! Rust: cargo makes a core module, which is wrapped into a component.
 
-use std::fs::Permissions;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
-use wasm_encoder::{ComponentSection, CustomSection};
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-use super::toolchain::{Choice, TARGET, Toolchain};
-use crate::sandbox::admission;
-
-/// Build plugin crates into components.
-///
-/// Needs a Rust compiler for wasm32-unknown-unknown: rustup's target is added if it is missing; where that can't
-/// be, Debian's packages are used, and installed if weir runs as root.
-#[derive(clap::Args)]
-pub struct Args {
-    /// Directories of the crates, each with a Cargo.toml
-    #[arg(default_value = ".")]
-    crates: Vec<PathBuf>,
-    /// Where to write NAME.wasm; each crate's own directory if not given
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Which compiler to use
-    #[arg(long, value_enum, default_value = "auto")]
-    toolchain: Choice,
-}
+use super::names;
+use super::toolchain::{TARGET, Toolchain};
+use super::{Built, admit_and_write, append_metadata};
 
 /// The linker's stack in linear memory: it counts against every instance's memory.
 const STACK_BYTES: u32 = 128 << 10;
@@ -47,37 +26,15 @@ const PROFILE: [&str; 7] = [
     "profile.plugin.strip='debuginfo'",
 ];
 
-pub fn run(args: &Args) -> Result<()> {
-    let toolchain = Toolchain::find(args.toolchain)?;
-    for dir in &args.crates {
-        let begun = Instant::now();
-        let out = args.out.as_deref().unwrap_or(dir);
-        let path = build(&toolchain, dir, out).with_context(|| format!("building the plugin in {}", dir.display()))?;
-        let size = std::fs::metadata(&path)?.len();
-        println!("{} ({} KB, {:.1} s)", path.display(), size.div_ceil(1000), begun.elapsed().as_secs_f64());
-    }
-    Ok(())
-}
-
-fn build(toolchain: &Toolchain, dir: &Path, out: &Path) -> Result<PathBuf> {
+pub fn build(toolchain: &Toolchain, dir: &Path, out: &Path) -> Result<Built> {
     let package = package(toolchain, dir)?;
     let core = compile(toolchain, dir, &package)?;
-    let component = componentize(&core)?;
-    let plugin = admission::admit(component, &package).context("what was built would be refused by an agent")?;
-    std::fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
-    let path = out.join(format!("{}.wasm", plugin.metadata.name));
-    // Written aside and renamed: an agent may be watching.
-    let mut file = tempfile::Builder::new().prefix(".weir").tempfile_in(out)?;
-    file.write_all(&plugin.bytes)?;
-    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-    file.persist(&path).with_context(|| format!("writing {}", path.display()))?;
-    Ok(path)
+    admit_and_write(componentize(&names::readable(&core)?)?, &package, out)
 }
 
 /// The package's name, if it is one that makes a plugin.
 fn package(toolchain: &Toolchain, dir: &Path) -> Result<String> {
     let manifest = dir.join("Cargo.toml");
-    ensure!(manifest.exists(), "there is no {}", manifest.display());
     let mut cargo = toolchain.cargo();
     cargo.args(["metadata", "--no-deps", "--format-version=1", "--manifest-path"]).arg(&manifest);
     let output = cargo.stderr(Stdio::inherit()).output().context("running cargo metadata")?;
@@ -140,8 +97,7 @@ fn componentize(core: &[u8]) -> Result<Vec<u8>> {
         if let Payload::CustomSection(section) = payload?
             && section.name() == "weir:plugin"
         {
-            let section = CustomSection { name: section.name().into(), data: section.data().into() };
-            section.append_to_component(&mut component);
+            append_metadata(&mut component, section.data());
         }
     }
     Ok(component)
