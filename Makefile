@@ -1,14 +1,16 @@
 # The commands of this project. Each does its own set-up; all need a Rust toolchain with a C and a C++ compiler, make
 # and Perl (librdkafka and OpenSSL are built), `make test` logrotate,
-# Python, nginx and ClickHouse, and `make bench` rsyslog.
+# Python, nginx, ClickHouse, docker-registry and openssl, and `make bench` rsyslog.
 
 # One profile for everything: wasmtime is built once.
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 WEIR := $(TARGET)/release/weir
+MDBOOK := 0.5.4
+BOOK := target/book-source
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
-.PHONY: demo test fuzz lint bench bench-isolation build tools logrotate servers plugins fmt clean
+.PHONY: demo test fuzz lint bench bench-isolation reference book build tools logrotate servers plugins fmt clean
 
 demo: plugins ## the main job on generated logs, explained as it goes
 	$(WEIR) demo --plugin-dir target/plugins
@@ -31,6 +33,22 @@ bench-isolation: plugins ## what a tenant notices of its neighbours
 	$(CARGO) build --release -p weir --example isolation
 	$(TARGET)/release/examples/isolation --weir $(WEIR) --chart docs/isolation.svg $(BENCH_ARGS)
 
+reference: plugins ## docs/reference, made of the code
+	WEIR_BLESS=1 $(CARGO) test --release -p weir --lib the_reference_of
+
+book: ## the documentation as a book, in target/book
+	@$(TARGET)/tools/bin/mdbook --version 2>/dev/null | grep -qF v$(MDBOOK) || \
+		$(CARGO) install --locked --root $(TARGET)/tools --no-default-features --features search mdbook --version $(MDBOOK)
+	@# Pages link what is beside docs/, so that the book's source is laid out as the project is.
+	@rm -rf $(BOOK) && mkdir -p $(BOOK)/src
+	@cp -r docs wit deploy README.md LICENSE $(BOOK)/src
+	@for readme in plugins/*/README.md; do mkdir -p $(BOOK)/src/$${readme%/*} && cp $$readme $(BOOK)/src/$$readme; done
+	@mv $(BOOK)/src/docs/book.toml $(BOOK)
+	@sed -e 's#](#](docs/#; s#](docs/\.\./#](#' $(BOOK)/src/docs/SUMMARY.md >$(BOOK)/src/SUMMARY.md
+	@rm $(BOOK)/src/docs/SUMMARY.md
+	@sed -i 's#(docs/SUMMARY.md)#(toc.html)#' $(BOOK)/src/README.md
+	$(TARGET)/tools/bin/mdbook build $(BOOK) --dest-dir $(CURDIR)/target/book
+
 build: tools
 	$(CARGO) build --release -p weir
 
@@ -42,7 +60,7 @@ logrotate:
 	@command -v logrotate >/dev/null || test -x /usr/sbin/logrotate || test "$$(id -u)" != 0 || \
 		{ apt-get update && apt-get install -y --no-install-recommends logrotate; }
 
-servers: ## what the sinks are tested against: stand-ins in Python, and nginx and ClickHouse
+servers: ## what the sinks are tested against: stand-ins in Python, and nginx and ClickHouse; and docker-registry
 	@command -v python3 >/dev/null || test "$$(id -u)" != 0 || \
 		{ apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
 	@python3 tests/servers/setup.py $(TARGET)/tmp --packages >/dev/null

@@ -11,7 +11,10 @@ use crate::harness::{Site, access_log, contents, numbered, numbers, parse};
 fn every_command_explains_itself() {
     let site = Site::new();
     let alone = ["run", "pipe", "check", "demo", "mock-log", "status", "top", "tap", "health", "reload", "plugin"];
-    let of_plugin = ["build", "push", "list", "activate", "rollback", "remove", "download"];
+    let of_plugin = [
+        "build", "test", "check", "inspect", "bench", "push", "pull", "keygen", "sign", "verify", "list", "activate",
+        "rollback", "remove", "download",
+    ];
     let of_plugin = of_plugin.map(|command| vec!["plugin", command]);
     let commands = [vec![]].into_iter().chain(alone.map(|command| vec![command])).chain(of_plugin);
     for command in commands {
@@ -45,7 +48,7 @@ fn wrong_usage_exits_with_64_and_says_what_is_wrong() {
         (&["status", "--address", "ftp://there"], "the address must be like http://127.0.0.1:9480"),
         (&["top"], "weir top needs a terminal"),
         (&["tap", "shop/app", "--limit", "0"], "0 is not in 1..=1000000"),
-        (&["plugin", "push", "shop/app"], "<FILE.wasm>"),
+        (&["plugin", "push", "shop/app"], "<FILE.wasm|oci://…>"),
         (&["plugin", "activate", "shop/app", "1", "--canary", "100%"], "must be from 1% to 99%"),
         (&["plugin", "push", "shop/app", "x.wasm", "--dry-run", "--canary", "1%"], "cannot be used with"),
     ];
@@ -241,7 +244,11 @@ fn plugin_build_says_what_a_crate_lacks() {
     );
     let done = site.output(["plugin", "build", "logs"]);
     done.assert_code(70);
-    assert_eq!(done.stderr, "error: building the plugin in logs: there is no logs/Cargo.toml\n");
+    assert_eq!(
+        done.stderr,
+        "error: building the plugin in logs: there is no Cargo.toml, pyproject.toml or package.json in it: give the \
+         directory of a plugin, or make one\n  weir plugin new NAME --lang rust|python|js\n"
+    );
 }
 
 #[test]

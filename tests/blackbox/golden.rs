@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::{Site, repository};
 
-/// A case of `plugins/NAME/tests/golden`.
+/// A case of `plugins/NAME/tests/golden` whose input is lines. Those whose input is events are `weir plugin test`'s.
 struct Case {
     plugin: String,
     log: PathBuf,

@@ -183,7 +183,15 @@ impl Inside {
 
     fn push(&mut self, plugin: &str, settings: &Value) {
         let bytes = fs::read(plugins().join(format!("{plugin}.wasm"))).unwrap();
-        let new = New { bytes: &bytes, name: plugin, plugin_version: "1", settings, by: By::Operator, most: 100 };
+        let new = New {
+            bytes: &bytes,
+            name: plugin,
+            plugin_version: "1",
+            settings,
+            by: By::Operator,
+            most: 100,
+            signature: None,
+        };
         let version = self.agent.registry().add(&"a/b".parse().unwrap(), &new).unwrap();
         self.versions.push(version.number);
     }

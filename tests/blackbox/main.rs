@@ -10,13 +10,14 @@
 //! started · [`kills`] `kill -9` under load · [`checkpoints`] positions, seen and damaged · [`disk`] no space left ·
 //! [`confine`] what the process cannot do · [`bombs`] components that take for ever to compile ·
 //! [`deploy`] manifests and the image, run without an engine · [`pod`] what a container's manifest says: variables, and
-//! when to end · [`live`] what changes while an agent runs ·
-//! [`dry_run`] what a plugin would make of lines · [`operate`] commands that ask a running agent ·
+//! when to end · [`live`] what changes while an agent runs · [`tables`] files that plugins may read ·
+//! [`admin`] the admin server of a running agent · [`dry_run`] what a plugin would make of lines · [`operate`] commands that ask a running agent ·
 //! [`uploads`] plugins that are pushed to it · [`commands`] everything else but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
 //! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
-//! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused · [`docs`] where links lead.
+//! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused.
 
+mod admin;
 mod bombs;
 mod budget;
 mod checkpoints;
@@ -29,7 +30,6 @@ mod dead_letters;
 mod delivery;
 mod deploy;
 mod disk;
-mod docs;
 mod dry_run;
 mod evil;
 mod faults;
@@ -57,4 +57,5 @@ mod sink_kafka;
 mod sink_loki;
 mod sink_otlp;
 mod sink_sls;
+mod tables;
 mod uploads;

@@ -36,14 +36,14 @@ pub fn bad_plugins(site: &Site) -> Vec<(&'static str, String)> {
             "wasi",
             at(
                 "wasi",
-                "it imports `wasi:cli/environment@0.2.0`, which a plugin may not: only `log` and `count` of weir:plugin are granted",
+                "it imports `wasi:cli/environment@0.2.0`, which a plugin may not: only `log`, `count` and `files` of weir:plugin are granted",
             ),
         ),
         (
             "files",
             at(
                 "files",
-                "it imports `weir:plugin/files@0.1.0`, `wasi:random/random@0.2.0`, which a plugin may not: only `log` and `count` of weir:plugin are granted",
+                "it imports `wasi:random/random@0.2.0`, which a plugin may not: only `log`, `count` and `files` of weir:plugin are granted",
             ),
         ),
         (

@@ -17,8 +17,9 @@ const LOGSTORES: &str = "
 - { name: pay/raw, files: { root: logs, include: [raw.log] }, sink: out }";
 
 /// All checks, when all have passed.
-const PASSED: [&str; 7] = [
+const PASSED: [&str; 8] = [
     "size        passed",
+    "signature   passed",
     "plugin API  passed",
     "imports     passed",
     "limits      passed",
@@ -89,7 +90,7 @@ fn a_plugin_is_pushed_listed_activated_rolled_back_removed_and_downloaded() {
 
     let said = served.told(&["plugin", "push", "shop/app", &wasm, "--settings", &settings("v1")]);
     let told: Vec<_> = said.lines().collect();
-    assert_eq!(told[..7], PASSED);
+    assert_eq!(told[..8], PASSED);
     let row =
         |name: &str| told.iter().find(|line| line.starts_with(name)).unwrap().split_whitespace().collect::<Vec<_>>();
     assert_eq!((row("events "), row("  parsed")), (vec!["events", "100", "100"], vec!["parsed", "100", "100"]));
@@ -169,14 +170,14 @@ fn a_dry_run_and_a_canary_can_be_gone_back_from() {
     let configured = "shop/app runs what the configuration says\n";
     let dry = served.told(&["plugin", "push", "shop/app", &wasm, "--settings", &settings("v1"), "--dry-run"]);
     assert_eq!(
-        (dry.lines().take(7).collect::<Vec<_>>(), dry.lines().last()),
+        (dry.lines().take(8).collect::<Vec<_>>(), dry.lines().last()),
         (PASSED.to_vec(), Some("nothing has changed"))
     );
     // Without settings, those of what runs.
     served.told(&["plugin", "push", "shop/app", &wasm, "--dry-run"]);
     let done = served.ask(&["plugin", "push", "shop/app", &self::wasm("json"), "--settings", "{}", "--dry-run"]);
     done.assert_code(70);
-    assert_eq!(done.text().lines().nth(6), Some("dry run     failed"));
+    assert_eq!(done.text().lines().nth(7), Some("dry run     failed"));
     assert!(
         done.stderr.starts_with("error: it would not run: none of the logstore's last 100 events can be parsed"),
         "{}",
@@ -220,13 +221,13 @@ fn what_is_no_plugin_is_refused_at_the_first_check_that_it_fails() {
         match *name {
             "missing" => push(name).assert_says("error: reading the plugin "),
             "large" => push(name).assert_says("has more than 67108864 bytes: no agent takes it"),
-            "wasi" | "files" => assert_refused(&push(name), 2, words),
+            "wasi" | "files" => assert_refused(&push(name), 3, words),
             "hollow" => push(name).assert_code(70),
-            _ => assert_refused(&push(name), 1, words),
+            _ => assert_refused(&push(name), 2, words),
         }
     }
-    assert_refused(&push("compiled"), 1, "");
-    assert_refused(&push("locals"), 4, "it does not compile: ");
+    assert_refused(&push("compiled"), 2, "");
+    assert_refused(&push("locals"), 5, "it does not compile: ");
     // More than the project may upload.
     let most = site.path("plugins/most.wasm").display().to_string();
     fs::File::create(&most).unwrap().set_len(64 << 20).unwrap();
@@ -238,7 +239,7 @@ fn what_is_no_plugin_is_refused_at_the_first_check_that_it_fails() {
     }
     assert_refused(
         &served.ask(&["plugin", "push", "shop/app", &wasm("delimiter"), "--settings", "{\"fields\":3}"]),
-        5,
+        6,
         "",
     );
     let list = served.json(&["plugin", "list", "shop/app"]);
@@ -264,7 +265,7 @@ fn a_hostile_plugin_is_refused_by_its_settings_or_by_the_dry_run() {
         ("panic-in-configure", ""),
         ("spin-in-configure", ""),
     ] {
-        assert_refused(&push(&served, mode), 5, words);
+        assert_refused(&push(&served, mode), 6, words);
     }
     let faults = "it faults on the logstore's last lines, ";
     for mode in [
@@ -298,10 +299,10 @@ fn a_hostile_plugin_is_refused_by_its_settings_or_by_the_dry_run() {
         "long-names",
     ] {
         let done = push(&served, mode);
-        assert_refused(&done, 6, faults);
+        assert_refused(&done, 7, faults);
         done.assert_says(" events, as here: ");
     }
-    assert_refused(&push(&served, "fail-all"), 6, "none of the logstore's last 100 events can be parsed");
+    assert_refused(&push(&served, "fail-all"), 7, "none of the logstore's last 100 events can be parsed");
     let list = served.json(&["plugin", "list", "shop/app"]);
     assert_eq!((&list["choice"]["active"], &list["versions"]), (&json!(0), &json!([])));
     traffic.more(&mut served);

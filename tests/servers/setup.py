@@ -14,7 +14,13 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 REQUIREMENTS = os.path.join(HERE, "requirements.txt")
 # Programs, and the packages that have them.
-PACKAGES = {"nginx": "nginx-light", "clickhouse-server": "clickhouse-server"}
+PACKAGES = {
+    "nginx": "nginx-light",
+    "clickhouse-server": "clickhouse-server",
+    "curl": "curl",
+    "docker-registry": "docker-registry",
+    "openssl": "openssl",
+}
 
 
 def main():

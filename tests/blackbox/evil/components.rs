@@ -251,7 +251,7 @@ fn what_is_not_granted_is_named_however_it_is_named() {
         );
         wat::parse_str(text).unwrap()
     };
-    let granted = "which a plugin may not: only `log` and `count` of weir:plugin are granted";
+    let granted = "which a plugin may not: only `log`, `count` and `files` of weir:plugin are granted";
     let names = |count| (0..count).map(|n| format!("wasi:odd/n{n}@0.2.0")).collect::<Vec<_>>();
     assert_not_started("wasi", &import(&names(1)), &format!("it imports `wasi:odd/n0@0.2.0`, {granted}"));
     assert_not_started("many", &import(&names(5000)), &format!("`wasi:odd/n7@0.2.0`, and 4992 more, {granted}"));

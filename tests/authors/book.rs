@@ -1,4 +1,4 @@
-//! The documentation: its links lead somewhere.
+//! The documentation: its links lead somewhere, in the book too, which has every page once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,12 +6,21 @@ use std::path::{Path, PathBuf};
 
 use crate::harness::repository;
 
-/// All pages.
+/// What the book is made of, beside the plugins' READMEs: what `make book` copies.
+const COPIED: [&str; 5] = ["docs", "wit", "deploy", "README.md", "LICENSE"];
+
+/// All pages, but for the book's table of contents.
 fn pages() -> Vec<PathBuf> {
     let of = |dir: &str| fs::read_dir(repository().join(dir)).unwrap().map(|entry| entry.unwrap().path());
     let readmes = of("plugins").map(|plugin| plugin.join("README.md"));
-    let all = of("docs").chain(readmes).chain([repository().join("README.md")]);
-    all.filter(|path| path.extension().is_some_and(|extension| extension == "md") && path.exists()).collect()
+    let all = of("docs").chain(of("docs/reference")).chain(readmes).chain([repository().join("README.md")]);
+    let is_page = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "md") && path.exists();
+    all.filter(|path| is_page(path) && !path.ends_with("docs/SUMMARY.md")).collect()
+}
+
+/// A page's place in the project.
+fn name(page: &Path) -> String {
+    page.strip_prefix(repository()).unwrap().to_str().unwrap().to_owned()
 }
 
 /// The lines of a page that are not code.
@@ -69,13 +78,41 @@ fn links_lead_somewhere() {
 }
 
 #[test]
-fn every_page_is_found_from_the_first() {
-    let readme = fs::read_to_string(repository().join("README.md")).unwrap();
-    let linked = links(&readme);
+fn the_book_has_every_page_once() {
+    let contents = fs::read_to_string(repository().join("docs/SUMMARY.md")).unwrap();
+    let named = links(&contents).into_iter().map(|link| match link.strip_prefix("../") {
+        Some(beside) => beside.to_owned(),
+        None => format!("docs/{link}"),
+    });
+    let mut named: Vec<_> = named.collect();
+    named.sort();
+    let mut there: Vec<_> = pages().iter().map(|page| name(page)).collect();
+    there.sort();
+    assert_eq!(named, there, "left: docs/SUMMARY.md; right: what is there");
+}
+
+#[test]
+fn what_pages_link_is_in_the_book() {
+    let makefile = fs::read_to_string(repository().join("Makefile")).unwrap();
+    assert!(makefile.contains(&format!("@cp -r {} ", COPIED.join(" "))), "it copies something else than {COPIED:?}");
+    let root = repository().canonicalize().unwrap();
+    let is_in_book = |target: &Path| {
+        let Ok(place) = target.strip_prefix(&root) else { return false };
+        let is_readme = place.starts_with("plugins") && place.ends_with("README.md");
+        target.is_file() && (is_readme || COPIED.iter().any(|copied| place.starts_with(copied)))
+    };
+    let mut outside = Vec::new();
     for page in pages() {
-        let name = page.strip_prefix(repository()).unwrap().to_str().unwrap();
-        assert!(name == "README.md" || linked.contains(&name), "the README does not link {name}");
+        let text = fs::read_to_string(&page).unwrap();
+        for link in links(&text).into_iter().filter(|link| !link.contains("://") && !link.starts_with('#')) {
+            let target = page.parent().unwrap().join(link.split('#').next().unwrap());
+            let target = target.canonicalize().unwrap_or(target);
+            if !is_in_book(&target) {
+                outside.push(format!("{}: {link}", name(&page)));
+            }
+        }
     }
+    assert!(outside.is_empty(), "{outside:#?}");
 }
 
 #[test]

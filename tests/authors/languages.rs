@@ -1,0 +1,203 @@
+//! Rust, Python and JavaScript: a new project is built, tested and run, and what it makes is the same in all three.
+//!
+//! What builds Python and JavaScript is installed once, into `target/tmp`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{Done, Site, cache_home, repository};
+
+const LANGUAGES: [&str; 3] = ["rust", "python", "js"];
+
+/// A command in a new project, whose crates are compiled once for all runs.
+fn weir(site: &Site, args: &[&str]) -> Done {
+    let mut command = site.weir(args);
+    command.env("CARGO_TARGET_DIR", cache_home().join("authors-target"));
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Done { status: output.status, stdout: output.stdout, stderr, peak: 0 }
+}
+
+#[track_caller]
+fn succeeds(done: &Done) -> String {
+    let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{stdout}{}", done.stderr);
+    stdout
+}
+
+fn golden(path: PathBuf) -> String {
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Makes a project, builds it, and runs its lines through it.
+fn begins(lang: &str, native: &[&str]) {
+    let site = Site::new();
+    let said = succeeds(&weir(&site, &["plugin", "new", "my-parser", "--lang", lang]));
+    assert!(said.ends_with("Next:\n\n  cd my-parser\n  weir plugin build\n  weir plugin test\n"), "{said}");
+    let built = succeeds(&weir(&site, &["plugin", "build", "my-parser"]));
+    assert!(built.starts_with("my-parser/my-parser.wasm ("), "{built}");
+
+    let folder = site.path("my-parser/tests/golden");
+    let args =
+        ["pipe", "--plugin", "my-parser/my-parser.wasm", "--settings", "@my-parser/tests/golden/lines.settings.json"];
+    let piped = site.pipe(args, golden(folder.join("lines.log")).as_bytes());
+    assert_eq!(succeeds(&piped), golden(folder.join("lines.expected.ndjson")));
+
+    let wasm = site.path("my-parser/my-parser.wasm");
+    let before = fs::metadata(&wasm).unwrap().modified().unwrap();
+    let begun = Instant::now();
+    let again = succeeds(&weir(&site, &["plugin", "build", "my-parser"]));
+    assert!(again.contains(" KB, unchanged)"), "{again}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?} for nothing", begun.elapsed());
+    assert_eq!(fs::metadata(&wasm).unwrap().modified().unwrap(), before);
+
+    succeeds(&weir(&site, &["plugin", "test", "my-parser"]));
+    let (program, args) = native.split_first().unwrap();
+    let mut tests = Command::new(program);
+    tests.args(args).current_dir(site.path("my-parser")).env("CARGO_TARGET_DIR", cache_home().join("authors-target"));
+    let output = tests.output().unwrap();
+    assert!(output.status.success(), "{native:?}: {}", String::from_utf8_lossy(&output.stderr));
+
+    let refused =
+        site.pipe(["pipe", "--plugin", "my-parser/my-parser.wasm", "--settings", r#"{"dorp": "debug"}"#], b"");
+    assert_eq!(refused.status.code(), Some(78), "{}", refused.stderr);
+    assert!(refused.stderr.contains("unknown field `dorp`, expected `drop`"), "{}", refused.stderr);
+    let described = succeeds(&site.output(["plugin", "inspect", "my-parser/my-parser.wasm"]));
+    assert!(described.contains("Lines of this level are left out: debug, info, warn or error."), "{described}");
+}
+
+#[test]
+fn a_new_project_in_rust() {
+    begins("rust", &["cargo", "test", "--quiet"]);
+}
+
+#[test]
+fn a_new_project_in_python() {
+    begins("python", &["python3", "-m", "unittest", "--quiet"]);
+}
+
+#[test]
+fn a_new_project_in_js() {
+    begins("js", &["sh", "-c", "npm install --no-audit --no-fund && npm test"]);
+}
+
+#[test]
+fn nginx_is_the_same_in_three_languages() {
+    let site = Site::new();
+    let folder = repository().join("plugins/nginx/tests/golden");
+    let (log, expected) = (golden(folder.join("combined.log")), golden(folder.join("combined.expected.ndjson")));
+    let mut plugins = vec!["nginx".to_owned()];
+    for sdk in ["python", "js"] {
+        // Kept, so that it is built once.
+        let project = cache_home().join(format!("authors-nginx-{sdk}"));
+        copy(&repository().join("sdk").join(sdk).join("examples/nginx"), &project);
+        succeeds(&weir(&site, &["plugin", "build", project.to_str().unwrap()]));
+        plugins.push(project.join("nginx.wasm").to_str().unwrap().to_owned());
+    }
+    for plugin in plugins {
+        let piped = site.pipe(["pipe", "--plugin", &plugin, "--settings", "{}"], log.as_bytes());
+        assert_eq!(succeeds(&piped), expected, "{plugin}");
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap).filter(|entry| entry.file_type().unwrap().is_file()) {
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn typescript_is_javascript_with_types() {
+    let site = Site::new();
+    succeeds(&weir(&site, &["plugin", "new", "typed", "--lang", "js"]));
+    let manifest = golden(site.path("typed/package.json")).replace("index.js", "index.ts");
+    site.write("typed/package.json", manifest);
+    fs::remove_file(site.path("typed/index.js")).unwrap();
+    let module = "
+import { type Event, type Fate, KEEP, type Row } from \"weir-plugin\";
+
+export default function shout(event: Event, row: Row): Fate {
+  row.put(\"loud\", (event.text() as string).toUpperCase());
+  row.put(\"length\", event.content.length);
+  return KEEP;
+}
+";
+    site.write("typed/index.ts", module);
+    succeeds(&weir(&site, &["plugin", "build", "typed"]));
+    let piped = site.pipe(["pipe", "--plugin", "typed/typed.wasm"], "né\n\n".as_bytes());
+    assert_eq!(succeeds(&piped), "{\"loud\":\"NÉ\",\"length\":3}\n{\"loud\":\"\",\"length\":0}\n");
+}
+
+#[test]
+fn an_authors_mistake_is_said_with_its_place() {
+    let site = Site::new();
+    let module = "
+from weir_plugin import KEEP, Event, Fate, Row, export
+
+def careless(event: Event, row: Row) -> Fate:
+    row.put(\"third\", event.text().split()[2])
+    return KEEP
+
+export(careless)
+";
+    site.write("py/pyproject.toml", "[project]\nname = \"py\"\nversion = \"1\"\n");
+    site.write("py/py.py", module);
+    succeeds(&weir(&site, &["plugin", "build", "py"]));
+    let piped = site.pipe(["pipe", "--plugin", "py/py.wasm"], b"a b c\na b\n\xff\n");
+    let expected = "{\"third\":\"c\"}\n{\"content\":\"a b\",\"__error__\":\"py: IndexError at py.py:5\"}\n\
+                    {\"content\":\"\u{fffd}\",\"__error__\":\"py: not UTF-8\"}\n";
+    assert_eq!(succeeds(&piped), expected);
+    assert!(piped.stderr.contains("IndexError: list index out of range"), "{}", piped.stderr);
+
+    site.write("py/py.py", "import nothing_of_that_name\n");
+    let refused = weir(&site, &["plugin", "build", "py"]);
+    assert_eq!(refused.status.code(), Some(70));
+    assert!(refused.stderr.contains("No module named 'nothing_of_that_name'"), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("error: building the plugin in py: the module py cannot be imported"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let site = Site::new();
+    for lang in LANGUAGES {
+        succeeds(&weir(&site, &["plugin", "new", lang_name(lang), "--lang", lang]));
+    }
+    fs::create_dir(site.path("empty")).unwrap();
+    for (project, expected) in [
+        ("in-python", "a plugin in Python needs Python 3.10 or later, and there is no python3 in PATH"),
+        ("in-js", "a plugin in JavaScript needs Node.js 20 or later with npm, and there is no node in PATH"),
+    ] {
+        let mut command = site.weir(["plugin", "build", project]);
+        let output = command.env("PATH", site.path("empty")).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(70), "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+    }
+    let none = weir(&site, &["plugin", "build", "empty"]);
+    assert!(none.stderr.contains("there is no Cargo.toml, pyproject.toml or package.json in it"), "{}", none.stderr);
+    fs::copy(site.path("in-js/package.json"), site.path("in-python/package.json")).unwrap();
+    let both = weir(&site, &["plugin", "build", "in-python"]);
+    assert!(both.stderr.contains("it has pyproject.toml and package.json, so that it is not clear"), "{}", both.stderr);
+
+    let again = weir(&site, &["plugin", "new", "in-js", "--lang", "rust"]);
+    assert_eq!(again.status.code(), Some(70));
+    assert!(again.stderr.contains("in-js exists already: choose another name, or remove it"), "{}", again.stderr);
+    let bad = weir(&site, &["plugin", "new", "../up", "--lang", "rust"]);
+    assert_eq!(bad.status.code(), Some(64));
+    assert!(bad.stderr.contains("cannot be a plugin's name: use small letters"), "{}", bad.stderr);
+}
+
+fn lang_name(lang: &str) -> &'static str {
+    match lang {
+        "rust" => "in-rust",
+        "python" => "in-python",
+        _ => "in-js",
+    }
+}
