@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use weir::budget::Budget;
 use weir::clock::thread_cpu;
-use weir::sandbox::compile::{ByChild, Cache, Compiler};
+use weir::sandbox::cache::Whose;
+use weir::sandbox::compile::{ByChild, Compiler};
 use weir::sandbox::{Limits, Sandbox, Stage};
 
 use crate::harness::{Agent, Site, access_log, numbered, plugins, raw};
@@ -102,7 +103,7 @@ fn the_first_event_is_out_within_100_ms() {
 fn an_instance_is_there_at_once_and_a_compiled_plugin_soon() {
     let site = Site::alone();
     let sandbox = || {
-        let compiler = Compiler::new(&site.path("data/cache"), Cache::Shared, ByChild::default()).unwrap();
+        let compiler = Compiler::new(&site.path("data/cache"), Whose::Shared, ByChild::default()).unwrap();
         Sandbox::new(compiler).unwrap()
     };
     let path = plugins().join("nginx.wasm");

@@ -3,7 +3,8 @@
 use weir::budget::Budget;
 use weir::event::{Batch, CONTENT, Field, Kind};
 use weir::sandbox::check::{Check, Failed};
-use weir::sandbox::compile::{ByChild, Cache, Compiler};
+use weir::sandbox::cache::Whose;
+use weir::sandbox::compile::{ByChild, Compiler};
 use weir::sandbox::dry_run::{Count, Example, FieldCount, Outcome, Report, dry_run};
 use weir::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};
 
@@ -11,7 +12,7 @@ use crate::harness::{access_log, binary, cache_home, plugins};
 
 fn chain(plugin: &str, settings: &str, on_fault: OnFault) -> Chain {
     let child = ByChild { binary: binary().to_owned(), ..ByChild::default() };
-    let sandbox = Sandbox::new(Compiler::new(&cache_home().join("weir"), Cache::Shared, child).unwrap()).unwrap();
+    let sandbox = Sandbox::new(Compiler::new(&cache_home().join("weir"), Whose::Shared, child).unwrap()).unwrap();
     let bytes = std::fs::read(plugins().join(format!("{plugin}.wasm"))).unwrap();
     let plugin = sandbox.load_bytes(bytes.into(), plugin, 64 << 20, &Limits::default()).unwrap();
     Chain::new(vec![Stage::new(plugin, settings, Limits::default(), &Budget::new(None)).unwrap()], on_fault)
@@ -120,7 +121,7 @@ fn what_faults_or_parses_nothing_is_objected_to() {
 fn what_is_compiled_is_never_taken() {
     let child = ByChild { binary: binary().to_owned(), ..ByChild::default() };
     let cache = tempfile::tempdir().unwrap();
-    let sandbox = Sandbox::new(Compiler::new(&cache.path().join("c"), Cache::Own, child).unwrap()).unwrap();
+    let sandbox = Sandbox::new(Compiler::new(&cache.path().join("c"), Whose::Own, child).unwrap()).unwrap();
     let bytes = std::fs::read(plugins().join("json.wasm")).unwrap();
     sandbox.load_bytes(bytes.into(), "json", 64 << 20, &Limits::default()).unwrap();
     let compiled = std::fs::read_dir(cache.path().join("c")).unwrap().next().unwrap().unwrap().path();
