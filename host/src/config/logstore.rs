@@ -75,7 +75,9 @@ fn logstore<'n>(
     let declared = name.as_ref().and_then(|name| projects.get(&name.project));
     let ceilings = declared.map_or(&none, |(_, ceilings)| ceilings);
     let items = fields.list(table.get("plugins"));
-    let plugins: Vec<_> = items.iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
+    let mut plugins: Vec<_> = items.iter().filter_map(|item| plugin(item, ceilings, fields)).collect();
+    // There may be thousands of logstores.
+    plugins.shrink_to_fit();
     check_replaceable(items, &plugins, fields);
     let limits = limits(None, ceilings, fields);
     let plugin_keys = declared.map(|(project, _)| project.plugin_keys.keys.clone()).unwrap_or_default();
