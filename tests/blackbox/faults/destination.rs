@@ -58,7 +58,7 @@ pub const OTLP: Destination = over_http(Kind::StandIn("otlp", &["--poison-whole"
 });
 
 pub const OTLP_GRPC: Destination = Destination {
-    cut_at: 1500,
+    cut_at: 700,
     storm: Some(|status| if status == 429 { "429:5" } else { "503:5" }),
     ..over_http(Kind::Grpc, |address, tls| format!("type: otlp, protocol: grpc, url: \"{}\"", url(address, tls)))
 };
