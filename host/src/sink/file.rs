@@ -157,6 +157,11 @@ impl Output for ToFiles {
         memchr::memrchr(b'\n', &bytes[..written]).map_or(0, |newline| newline + 1)
     }
 
+    /// A project's directory may be on a disk of its own, which is full.
+    fn targets_are_apart(&self) -> bool {
+        true
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The thread that writes payloads to something local, and tries again until it succeeds.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -30,6 +31,10 @@ pub trait Output: Send + 'static {
     /// Called after a failure: where in the payload to go on, of which so much was written.
     fn recover(&mut self, _: &LogstoreName, _bytes: &[u8], written: usize) -> usize {
         written
+    }
+    /// Whether what cannot be written to one target may well be to another. If not, all wait for it.
+    fn targets_are_apart(&self) -> bool {
+        false
     }
     /// Called after each payload.
     fn flush(&mut self) -> io::Result<()>;
@@ -80,7 +85,8 @@ impl Writer {
         let (sink, until, lost) = (name.to_owned(), deadline.clone(), is_lost.clone());
         let (ends, ended) = mpsc::channel();
         let work = move || {
-            run(&sink, output, &receiver, &until, &lost);
+            let (stuck, group) = (HashMap::new(), Vec::new());
+            Work { sink: &sink, output, deadline: &until, is_lost: &lost, stuck, group }.run(&receiver);
             drop(ends);
         };
         std::thread::Builder::new().name(format!("sink {name}")).spawn(work).expect("the system has a thread to give");
@@ -112,57 +118,190 @@ impl Writer {
     }
 }
 
-fn run(
-    sink: &str,
-    mut output: impl Output,
-    queue: &mpsc::Receiver<Payload>,
-    deadline: &Deadline,
-    is_lost: &AtomicBool,
-) {
-    let mut group = Vec::new();
-    while let Some(payload) = next(queue, &mut output) {
-        let write = |output: &mut _, payload: &Payload| {
-            write_all(sink, output, &payload.target, payload.body.bytes.as_slice(), deadline, is_lost)
-        };
-        if !write(&mut output, &payload) {
-            return;
-        }
-        if !output.delivers_by_sync() {
-            payload.delivered();
-            continue;
-        }
-        group.push(payload);
-        // What has come meanwhile shares the sync.
-        while group.len() < GROUP
-            && let Ok(payload) = queue.try_recv()
-        {
-            if !write(&mut output, &payload) {
-                return;
-            }
-            group.push(payload);
-        }
-        let mut failures = Failures::default();
-        while let Err(error) = output.sync() {
-            failures.tell(sink, &error);
-            if !deadline.pause(failures.pause()) || !group.iter().all(|payload| write(&mut output, payload)) {
-                return;
-            }
-        }
-        failures.end(sink);
-        group.drain(..).for_each(Payload::delivered);
-    }
-    output.end();
+/// What the thread does.
+struct Work<'w, O> {
+    sink: &'w str,
+    output: O,
+    deadline: &'w Deadline,
+    is_lost: &'w AtomicBool,
+    /// Targets that cannot be written to for now, where others can all the same.
+    stuck: HashMap<Arc<LogstoreName>, Stuck>,
+    /// Written and not synced yet, where only that delivers.
+    group: Vec<Payload>,
 }
 
-/// The next payload; none, if there will be no more.
-fn next(queue: &mpsc::Receiver<Payload>, output: &mut impl Output) -> Option<Payload> {
-    loop {
-        let Some(due) = output.due() else { return queue.recv().ok() };
-        match queue.recv_timeout(due.saturating_duration_since(Instant::now())) {
-            Ok(payload) => return Some(payload),
-            Err(mpsc::RecvTimeoutError::Timeout) => output.tick(),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+/// Payloads of a target, the first of which could not be written.
+struct Stuck {
+    payloads: VecDeque<Payload>,
+    /// Bytes of the first that were.
+    written: usize,
+    failures: Failures,
+    again: Instant,
+}
+
+/// Nothing more is written.
+struct Ended;
+
+/// What is next.
+enum Next {
+    Payload(Payload),
+    /// A stuck target is tried again.
+    Again(Arc<LogstoreName>),
+    Tick,
+    End,
+}
+
+impl<O: Output> Work<'_, O> {
+    fn run(mut self, queue: &mpsc::Receiver<Payload>) {
+        while let Ok(true) = self.step(queue) {}
+    }
+
+    /// Whether there may be more.
+    fn step(&mut self, queue: &mpsc::Receiver<Payload>) -> Result<bool, Ended> {
+        match self.next(queue) {
+            Next::Payload(payload) => self.write(payload)?,
+            Next::Again(target) => self.again(&target)?,
+            Next::Tick => self.output.tick(),
+            Next::End => {
+                self.output.end();
+                return Ok(false);
+            }
         }
+        // What has come meanwhile shares the sync.
+        while (1..GROUP).contains(&self.group.len())
+            && let Ok(payload) = queue.try_recv()
+        {
+            self.write(payload)?;
+        }
+        self.sync()?;
+        Ok(true)
+    }
+
+    fn next(&self, queue: &mpsc::Receiver<Payload>) -> Next {
+        let again = self.stuck.iter().min_by_key(|(_, stuck)| stuck.again).map(|(target, stuck)| (target, stuck.again));
+        let due = self.output.due();
+        if let Some((target, _)) = again.filter(|(_, at)| *at <= Instant::now()) {
+            return Next::Again(target.clone());
+        }
+        let until = again.map(|(_, at)| at).into_iter().chain(due).min();
+        let payload = match until {
+            None => queue.recv().map_err(|_| mpsc::RecvTimeoutError::Disconnected),
+            Some(until) => queue.recv_timeout(until.saturating_duration_since(Instant::now())),
+        };
+        match (payload, again) {
+            (Ok(payload), _) => Next::Payload(payload),
+            (Err(mpsc::RecvTimeoutError::Timeout), Some((target, at))) if due.is_none_or(|due| at <= due) => {
+                Next::Again(target.clone())
+            }
+            (Err(mpsc::RecvTimeoutError::Timeout), _) => Next::Tick,
+            (Err(mpsc::RecvTimeoutError::Disconnected), Some((target, at))) => {
+                match self.deadline.pause(at.saturating_duration_since(Instant::now())) {
+                    true => Next::Again(target.clone()),
+                    false => Next::End,
+                }
+            }
+            (Err(mpsc::RecvTimeoutError::Disconnected), None) => Next::End,
+        }
+    }
+
+    /// Writes a payload, behind those of its target that are stuck.
+    fn write(&mut self, payload: Payload) -> Result<(), Ended> {
+        match self.stuck.get_mut(&payload.target) {
+            Some(stuck) => {
+                stuck.payloads.push_back(payload);
+                Ok(())
+            }
+            None => self.go_on(payload, 0, Failures::default()).map(|_| ()),
+        }
+    }
+
+    /// Goes on with what is stuck.
+    fn again(&mut self, target: &LogstoreName) -> Result<(), Ended> {
+        let Some(Stuck { mut payloads, mut written, mut failures, .. }) = self.stuck.remove(target) else {
+            return Ok(());
+        };
+        while let Some(payload) = payloads.pop_front() {
+            if !self.go_on(payload, written, failures)? {
+                let stuck = self.stuck.get_mut(target);
+                stuck.into_iter().for_each(|stuck| stuck.payloads.append(&mut payloads));
+                break;
+            }
+            (written, failures) = (0, Failures::default());
+        }
+        Ok(())
+    }
+
+    /// Writes the rest of a payload. False if it is stuck.
+    fn go_on(&mut self, payload: Payload, mut written: usize, mut failures: Failures) -> Result<bool, Ended> {
+        while let Err(error) = self.try_to_write(&payload, &mut written) {
+            if error.kind() == io::ErrorKind::BrokenPipe {
+                tracing::error!(sink = self.sink, "nobody reads it any more: {error}");
+                self.is_lost.store(true, Ordering::Relaxed);
+                return Err(Ended);
+            }
+            failures.tell(self.sink, &error);
+            written = self.output.recover(&payload.target, payload.body.bytes.as_slice(), written);
+            let pause = failures.pause();
+            if self.output.targets_are_apart() {
+                let (target, again) = (payload.target.clone(), Instant::now() + pause);
+                self.stuck.insert(target, Stuck { payloads: [payload].into(), written, failures, again });
+                return Ok(false);
+            }
+            if !self.deadline.pause(pause) {
+                return Err(Ended);
+            }
+        }
+        failures.end(self.sink);
+        if let Err(error) = self.output.flush() {
+            tracing::error!(sink = self.sink, "cannot flush: {error}");
+        }
+        match self.output.delivers_by_sync() {
+            true => self.group.push(payload),
+            false => payload.delivered(),
+        }
+        Ok(true)
+    }
+
+    fn try_to_write(&mut self, payload: &Payload, written: &mut usize) -> io::Result<()> {
+        let (target, bytes) = (&payload.target, payload.body.bytes.as_slice());
+        if *written == 0 && !bytes.is_empty() {
+            self.output.begin(target, bytes.len())?;
+        }
+        while *written < bytes.len() {
+            match self.output.write(target, &bytes[*written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => *written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Delivers what is written, by a sync. What cannot be synced is written again.
+    fn sync(&mut self) -> Result<(), Ended> {
+        let mut failures = Failures::default();
+        while !self.group.is_empty()
+            && let Err(error) = self.output.sync()
+        {
+            failures.tell(self.sink, &error);
+            if !self.deadline.pause(failures.pause()) {
+                return Err(Ended);
+            }
+            let group = std::mem::take(&mut self.group);
+            let (behind, free): (Vec<_>, Vec<_>) =
+                group.into_iter().partition(|payload| self.stuck.contains_key(&payload.target));
+            for payload in behind.into_iter().rev() {
+                if let Some(stuck) = self.stuck.get_mut(&payload.target) {
+                    stuck.payloads.push_front(payload);
+                    stuck.written = 0;
+                }
+            }
+            free.into_iter().try_for_each(|payload| self.write(payload))?;
+        }
+        failures.end(self.sink);
+        self.group.drain(..).for_each(Payload::delivered);
+        Ok(())
     }
 }
 
@@ -200,55 +339,6 @@ impl Failures {
     }
 }
 
-/// Whether all was written before the deadline.
-fn write_all(
-    sink: &str,
-    output: &mut impl Output,
-    target: &LogstoreName,
-    bytes: &[u8],
-    deadline: &Deadline,
-    is_lost: &AtomicBool,
-) -> bool {
-    let mut written = 0;
-    let mut has_begun = false;
-    let mut failures = Failures::default();
-    while written < bytes.len() {
-        let result = match has_begun {
-            true => output.write(target, &bytes[written..]),
-            false => output.begin(target, bytes.len()).map(|()| 0),
-        };
-        let error = match result {
-            Ok(0) if !has_begun => {
-                has_begun = true;
-                continue;
-            }
-            Ok(0) => io::Error::from(io::ErrorKind::WriteZero),
-            Ok(count) => {
-                written += count;
-                continue;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                tracing::error!(sink, "nobody reads it any more: {error}");
-                is_lost.store(true, Ordering::Relaxed);
-                return false;
-            }
-            Err(error) => error,
-        };
-        failures.tell(sink, &error);
-        written = output.recover(target, bytes, written);
-        has_begun = written > 0;
-        if !deadline.pause(failures.pause()) {
-            return false;
-        }
-    }
-    failures.end(sink);
-    if let Err(error) = output.flush() {
-        tracing::error!(sink, "cannot flush: {error}");
-    }
-    true
-}
-
 impl Deadline {
     /// Waits so long; false if the deadline is reached before.
     fn pause(&self, pause: Duration) -> bool {
@@ -270,6 +360,8 @@ impl Deadline {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::super::{Receipt, Returns};
     use super::*;
 
@@ -315,6 +407,63 @@ mod tests {
         let mut done = Vec::new();
         returns.take(&mut done);
         assert_eq!(done.iter().map(|r| r.id).collect::<Vec<_>>(), [0, 1]);
+    }
+
+    /// Each target's bytes, of which `a` has no room as long as it is full.
+    #[derive(Clone, Default)]
+    struct Apart {
+        taken: Arc<Mutex<BTreeMap<String, String>>>,
+        is_full: Arc<AtomicBool>,
+    }
+
+    impl Output for Apart {
+        fn write(&mut self, target: &LogstoreName, bytes: &[u8]) -> io::Result<usize> {
+            let mut taken = self.taken.lock().unwrap();
+            let taken = taken.entry(target.project.clone()).or_default();
+            let is_full = target.project == "a" && self.is_full.load(Ordering::SeqCst);
+            if is_full && taken.len() % 4 == 2 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            taken.push_str(str::from_utf8(&bytes[..2]).unwrap());
+            Ok(2)
+        }
+
+        fn targets_are_apart(&self) -> bool {
+            true
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn who_cannot_be_written_to_holds_up_nobody_else() {
+        let apart = Apart::default();
+        apart.is_full.store(true, Ordering::SeqCst);
+        let (news, came) = mpsc::channel();
+        let returns = Returns::new(Box::new(move || news.send(()).unwrap()));
+        let writer = Writer::start("test", apart.clone());
+        for (id, project) in [(0, "a"), (1, "b"), (2, "a"), (3, "c"), (4, "b"), (5, "a")] {
+            let target = Arc::new(format!("{project}/x").parse().unwrap());
+            writer.send(Payload { target, ..payload(&format!("{id}{id}{id}{id}"), id, &returns) });
+        }
+        let mut done = Vec::new();
+        let mut wait_for = |count| {
+            while done.len() < count {
+                if !returns.wait(true) {
+                    came.recv_timeout(Duration::from_secs(60)).unwrap();
+                }
+                returns.take(&mut done);
+            }
+            done.iter().map(|returned| returned.id).collect::<Vec<_>>()
+        };
+        assert_eq!(wait_for(3), [1, 3, 4]);
+        apart.is_full.store(false, Ordering::SeqCst);
+        assert_eq!(wait_for(6), [1, 3, 4, 0, 2, 5]);
+        let taken: Vec<_> = apart.taken.lock().unwrap().values().cloned().collect();
+        assert_eq!(taken, ["000022225555", "11114444", "3333"]);
+        writer.close(Duration::ZERO);
     }
 
     /// Keeps what is synced; every second sync fails, and forgets what was written.
