@@ -71,6 +71,10 @@ impl BulkTransport {
 }
 
 impl Transport for BulkTransport {
+    fn format(&self) -> &'static str {
+        "elasticsearch"
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             match self.request(target, bytes, layout) {
@@ -180,6 +184,13 @@ impl Item {
             (_, "index_not_found_exception") => Verdict::Mistake("the index is not there"),
             (_, "security_exception") => Verdict::Mistake("writing to the index is not allowed"),
             (_, "invalid_index_name_exception") => Verdict::Mistake("the index has a name that it cannot have"),
+            (_, "index_closed_exception") => Verdict::Mistake("the index is closed"),
+            (_, "illegal_argument_exception") if reason.starts_with("no write index is defined for alias") => {
+                Verdict::Mistake("the alias has no index to write to")
+            }
+            (_, "validation_exception") if reason.contains("maximum") && reason.contains("shards open") => {
+                Verdict::Mistake("the cluster has as many shards as it may have")
+            }
             (_, "illegal_argument_exception") if reason.starts_with("pipeline with id [") => {
                 Verdict::Mistake("the pipeline is not there")
             }
@@ -191,6 +202,7 @@ impl Item {
             }
             (408 | 429 | 500..=599, _) => Verdict::Later,
             (401 | 403, _) => Verdict::Mistake("writing to the index is not allowed"),
+            (404, _) => Verdict::Mistake("what it writes to is not there"),
             _ => Verdict::Refused,
         }
     }
@@ -316,6 +328,20 @@ mod tests {
         assert_eq!(all(&items[5]), Outcome::mistake("the index is not there"));
         let pipeline = item(400, "illegal_argument_exception", "pipeline with id [p] does not exist");
         assert_eq!(all(&pipeline), Outcome::mistake("the pipeline is not there"));
+        // What is wrong with the index is no event's fault: none of them may end as a dead letter.
+        for (status, kind, reason) in [
+            (400, "index_closed_exception", "closed"),
+            (400, "illegal_argument_exception", "no write index is defined for alias [logs]. The write index may be"),
+            (
+                400,
+                "validation_exception",
+                "this action would add [2] shards, but this cluster currently has [1000]/[1000] maximum normal shards open;",
+            ),
+            (404, "aliases_not_found_exception", "aliases [logs] missing"),
+        ] {
+            let outcome = all(&item(status, kind, reason));
+            assert!(matches!(&outcome, Outcome::Again(again) if again.is_mistake), "{kind}: {outcome:?}");
+        }
     }
 
     #[test]

@@ -136,6 +136,8 @@ fn settings(node: Option<&Node>, fields: &mut Fields) -> Vec<(String, String)> {
             fields.error(node, "is no name of a setting");
         } else if SET.contains(&name.as_str()) {
             fields.error(node, "is set by weir itself");
+        } else if name == "wait_for_async_insert" {
+            fields.error(node, "success would be said of events that may still be lost: see `async_insert`");
         }
         let value = match &node.value {
             Value::Bool(value) => u8::from(*value).to_string(),
