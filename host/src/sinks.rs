@@ -28,6 +28,10 @@ use crate::sink::{Encode, Sender};
 /// Payloads of a logstore that may be on their way over a network.
 const IN_FLIGHT: usize = 8;
 
+/// The same where a logstore has several sinks and its project a budget of memory: one that is slower than the others
+/// holds them up only when that is used up.
+const IN_FLIGHT_BESIDE: usize = 4096;
+
 /// The sinks of an agent, by name.
 pub struct Sinks {
     sinks: Mutex<BTreeMap<String, Started>>,
@@ -93,16 +97,17 @@ impl Sinks {
         lock(&self.accounts).clone()
     }
 
-    /// A logstore's ways to its sinks.
-    pub fn outlets(&self, logstore: &Logstore) -> Vec<OutletParts> {
+    /// A logstore's ways to its sinks. `has_budget`: its project's memory is bounded.
+    pub fn outlets(&self, logstore: &Logstore, has_budget: bool) -> Vec<OutletParts> {
         let target = Arc::new(logstore.name.clone());
+        let in_flight = if has_budget && logstore.sinks.len() > 1 { IN_FLIGHT_BESIDE } else { IN_FLIGHT };
         let sinks = lock(&self.sinks);
         let outlet = |name: &String| {
             let Started { sink, sender } = &sinks[name];
             OutletParts {
                 encoder: encoder(sink, logstore),
                 compression: compression(sink),
-                batching: batching(sink),
+                batching: batching(sink, in_flight),
                 sender: sender.clone(),
                 target: target.clone(),
             }
@@ -175,7 +180,11 @@ impl Starter<'_> {
                 self.common.insert(Common { runtime, dead_letters }).clone()
             }
         };
-        let limits = Limits { concurrency: network.concurrency, max_backoff: network.max_backoff };
+        let limits = Limits {
+            concurrency: network.concurrency,
+            max_backoff: network.max_backoff,
+            is_one_host: self.config.sinks.get(name).is_none_or(Sink::has_one_host),
+        };
         let accounts = self.accounts.entry(name.to_owned()).or_default().clone();
         Ok(Arc::new(Delivery::start(name, transport, limits, dead_letters, accounts, runtime)))
     }
@@ -237,12 +246,12 @@ pub fn compression(sink: &Sink) -> Compression {
     }
 }
 
-fn batching(sink: &Sink) -> Batching {
+fn batching(sink: &Sink, in_flight: usize) -> Batching {
     match sink.network() {
         None => Batching::LOCAL,
         Some(network) => {
             let config::sinks::Batching { max_bytes, max_events, max_age } = network.batching;
-            Batching { max_bytes, max_events, max_age, in_flight: IN_FLIGHT }
+            Batching { max_bytes, max_events, max_age, in_flight }
         }
     }
 }

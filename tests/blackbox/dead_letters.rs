@@ -61,7 +61,9 @@ fn what_was_refused_is_listed_shown_and_sent_again_once_it_is_taken() {
 
     let shown = weir(&site, &["show", web]);
     assert!(shown.text().contains("\"content\":\"line 57\""), "{}", shown.text());
-    assert!(shown.text().starts_with(&format!("id        {web}\nlogstore  shop/web\nsink      net\ntime      ")));
+    assert!(shown.text().starts_with(&format!(
+        "id        {web}\nlogstore  shop/web\nsink      net\nformat    http, ndjson\ntime      "
+    )));
     let raw = weir(&site, &["show", "--raw", web]);
     assert_eq!(serde_json::from_slice::<Value>(&raw.stdout).unwrap()["content"], "line 57");
 
@@ -81,7 +83,17 @@ fn what_was_refused_is_listed_shown_and_sent_again_once_it_is_taken() {
     assert!(nobody.text().contains(&format!("{app}: not delivered: ")), "{}", nobody.text());
     assert_eq!(listed(&site), before);
 
+    // The sink takes something else by now: what would be taken for it, and delivered, is not sent.
     server.restart_with(&[]);
+    let config = fs::read_to_string(site.path("weir.yaml")).unwrap();
+    site.write("weir.yaml", config.replace("compression: gzip", "encoding: json"));
+    let other = weir(&site, &["replay", "--all"]);
+    other.assert_code(70);
+    let reason = "not delivered: it was written as http, ndjson, and the sink net takes http, json now";
+    assert!(other.text().contains(&format!("{app}: {reason}")), "{}", other.text());
+    assert_eq!((listed(&site), server.events().len()), (before, 99));
+    site.write("weir.yaml", config);
+
     let replayed = weir(&site, &["replay", web]);
     replayed.assert_code(0);
     assert_eq!(replayed.text(), format!("{web}: delivered\ndelivered: 1, left: 0\n"));

@@ -14,7 +14,8 @@
 //! [`admin`] the admin server of a running agent · [`dry_run`] what a plugin would make of lines · [`operate`] commands that ask a running agent ·
 //! [`uploads`] plugins that are pushed to it · [`commands`] everything else but `run` · [`cost`] memory, CPU, time and system calls ·
 //! [`shares`] of CPU time · [`budget`] of memory · [`servers`] to send to, stand-ins and real ones · [`proxy`] what
-//! breaks on the way there · [`faults`] what breaks, and each destination · [`delivery`] all else about sinks on the
+//! breaks on the way there · [`faults`] what breaks, and each destination · [`outage`] one that is gone for a minute ·
+//! [`delivery`] all else about sinks on the
 //! network · `sink_…` a destination each · [`dead_letters`] what destinations have refused.
 
 mod admin;
@@ -44,6 +45,7 @@ mod logrotate;
 mod multiline;
 mod operate;
 mod order;
+mod outage;
 mod pod;
 mod proxy;
 mod refused;

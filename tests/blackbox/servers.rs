@@ -137,6 +137,22 @@ impl Server {
         numbers
     }
 
+    /// How many events it has acknowledged, given what was counted before.
+    pub fn count(&self, counted: &mut Counted) -> u64 {
+        let mut new = Vec::new();
+        let mut file = File::open(self.file("")).unwrap();
+        file.seek(SeekFrom::Start(counted.end)).unwrap();
+        file.read_to_end(&mut new).unwrap();
+        counted.end += new.len() as u64;
+        counted.lines += memchr::memchr_iter(b'\n', &new).count() as u64;
+        counted.lines
+    }
+
+    /// That field of each event, which is text.
+    pub fn fields(&self, field: &str) -> Vec<String> {
+        self.events().iter().map(|event| event.fields[field].as_str().unwrap().to_owned()).collect()
+    }
+
     /// The requests that it has answered, in their order.
     pub fn requests(&self) -> Vec<Request> {
         self.lines(".requests")
@@ -155,16 +171,8 @@ impl Server {
     /// Waits until it has acknowledged so many events, or more.
     #[track_caller]
     pub fn wait_for(&self, count: usize) {
-        let (mut end, mut lines) = (0, 0);
-        self.wait(&format!("{count} events"), |server| {
-            let mut new = Vec::new();
-            let mut file = File::open(server.file("")).unwrap();
-            file.seek(SeekFrom::Start(end)).unwrap();
-            file.read_to_end(&mut new).unwrap();
-            end += new.len() as u64;
-            lines += memchr::memchr_iter(b'\n', &new).count();
-            lines >= count
-        });
+        let mut counted = Counted::default();
+        self.wait(&format!("{count} events"), |server| server.count(&mut counted) >= count as u64);
     }
 
     /// Waits until something is so.
@@ -219,6 +227,13 @@ impl Server {
         let whole = lines.rfind('\n').map_or("", |end| &lines[..end]);
         whole.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
     }
+}
+
+/// How far a server's events were counted.
+#[derive(Default)]
+pub struct Counted {
+    end: u64,
+    lines: u64,
 }
 
 impl Drop for Server {

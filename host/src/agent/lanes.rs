@@ -188,7 +188,7 @@ impl Agent {
         let lane = Lane::new(Parts {
             source,
             chain,
-            outlets: self.sinks.outlets(logstore),
+            outlets: self.sinks.outlets(logstore, tenant.budget.limit().is_some()),
             returns: Returns::new(self.wake(number)),
             checkpoint: self.checkpoint.clone(),
             accounts: accounts.clone(),

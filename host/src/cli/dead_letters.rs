@@ -155,9 +155,9 @@ fn list(dir: &Path, logstore: Option<&LogstoreName>, json: bool) -> Result<()> {
             read => read.with_context(|| file.display().to_string())?,
         };
         if json {
-            let dead_letters::Head { sink, logstore, reason, time, events } = head;
+            let dead_letters::Head { sink, format, logstore, reason, time, events } = head;
             let line = serde_json::json!({
-                "id": id(&file), "logstore": logstore, "sink": sink, "time": time, "reason": reason,
+                "id": id(&file), "logstore": logstore, "sink": sink, "format": format, "time": time, "reason": reason,
                 "events": events, "size": size, "file": file,
             });
             println!("{line}");
@@ -184,6 +184,7 @@ fn show(file: &Path, raw: bool) -> Result<()> {
         ("id", id(file)),
         ("logstore", head.logstore),
         ("sink", head.sink),
+        ("format", head.format),
         ("time", head.time),
         ("reason", head.reason.escape_debug().to_string()),
         ("events", head.events.to_string()),
@@ -260,6 +261,10 @@ impl Transports<'_> {
             self.made.push((name.clone(), transport));
         }
         let (_, transport) = self.made.iter().find(|(known, _)| known == name).expect("just made");
+        let (was, is) = (&letter.head.format, transport.format());
+        if !was.is_empty() && was != is {
+            bail!("it was written as {was}, and the sink {name} takes {is} now");
+        }
         let compression = sinks::compression(sink);
         let layout = Layout::of(&letter.body, letter.head.events, compression);
         let bytes = Bytes::from(compress::compress(compression, &letter.body));
@@ -274,7 +279,7 @@ impl Transports<'_> {
                 None => bail!("{} of {} events were pushed back", again.len(), letter.head.events),
             },
         };
-        let mut again = Letter::new(name, &target, &reason, &letter.body);
+        let mut again = Letter::new(name, is, &target, &reason, &letter.body);
         again.head.events = letter.head.events;
         Ok(Sent::Refused(again))
     }

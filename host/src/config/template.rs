@@ -125,6 +125,11 @@ impl Template {
         parts.collect()
     }
 
+    /// Whether it is the same text for all.
+    pub fn is_fixed(&self) -> bool {
+        self.0.iter().all(|part| matches!(part, Part::Text(_)))
+    }
+
     /// What comes before the first placeholder.
     pub fn fixed(&self) -> &str {
         match self.0.first() {

@@ -67,6 +67,10 @@ impl InsertTransport {
 }
 
 impl Transport for InsertTransport {
+    fn format(&self) -> &'static str {
+        "clickhouse"
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             match self.request(target, bytes, layout) {

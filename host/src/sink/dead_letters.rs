@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,12 @@ use crate::config::LogstoreName;
 
 /// What the name of a letter's file ends in.
 const EXTENSION: &str = "letter";
+
+/// What the name of a file ends in that is being written.
+const UNFINISHED: &str = "part";
+
+/// A file that has been unfinished for so long is nobody's any more.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// Bytes of a reason that are kept.
 const REASON: usize = 1 << 10;
@@ -47,6 +54,9 @@ pub struct Letter {
 pub struct Head {
     /// The sink that sent it.
     pub sink: String,
+    /// What the body is, in the sink's words; empty where that was not kept.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub format: String,
     /// Whose it is: `project/logstore`.
     pub logstore: String,
     /// Why the destination refused it, as far as it said so.
@@ -79,10 +89,11 @@ pub enum Kept {
 
 impl Letter {
     /// An event that was refused now.
-    pub fn new(sink: &str, target: &LogstoreName, reason: &str, body: &[u8]) -> Self {
+    pub fn new(sink: &str, format: &str, target: &LogstoreName, reason: &str, body: &[u8]) -> Self {
         let cut = (0..=REASON.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
         let head = Head {
             sink: sink.to_owned(),
+            format: format.to_owned(),
             logstore: target.to_string(),
             reason: reason[..cut].to_owned(),
             time: jiff::Timestamp::now().to_string(),
@@ -180,11 +191,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
 /// Writes a file whole or not at all, and synced.
 fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(format!(".{}.part", std::process::id()));
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&unfinished)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
+    unfinished.push(format!(".{}.{UNFINISHED}", std::process::id()));
+    let unfinished = Path::new(&unfinished);
+    let written =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(unfinished).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(unfinished, path)
+        });
+    if written.is_err() {
+        // On a full disk it would take the room that the next try needs.
+        let _ = fs::remove_file(unfinished);
+    }
+    written?;
     sync_directory(path)
 }
 
@@ -203,10 +222,20 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Bytes of the letters in a directory.
+/// Bytes of the letters in a directory. What a crash left unfinished is removed.
 fn size(dir: &Path) -> io::Result<u64> {
-    // One that is taken away meanwhile has no size any more.
-    Ok(entries(dir)?.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum())
+    let mut size = 0;
+    for path in entries(dir)? {
+        // One that is taken away meanwhile has no size any more.
+        let Ok(meta) = fs::metadata(&path) else { continue };
+        let is_old = || meta.modified().is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= FORGOTTEN));
+        if path.extension().is_some_and(|extension| extension == UNFINISHED) && is_old() {
+            let _ = fs::remove_file(&path);
+        } else {
+            size += meta.len();
+        }
+    }
+    Ok(size)
 }
 
 #[cfg(test)]
@@ -214,7 +243,7 @@ mod tests {
     use super::*;
 
     fn letter(logstore: &str, body: &str) -> Letter {
-        Letter::new("s", &logstore.parse().unwrap(), "no", body.as_bytes())
+        Letter::new("s", "text", &logstore.parse().unwrap(), "no", body.as_bytes())
     }
 
     #[test]
@@ -232,6 +261,27 @@ mod tests {
         let of_c = DeadLetters::files(&dir.path().join("dead"), Some(&"a/c".parse().unwrap())).unwrap();
         assert_eq!(of_c, files[2..]);
         assert!(DeadLetters::files(&dir.path().join("none"), None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_never_finished_takes_no_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let letters = DeadLetters::new(dir.path(), 1500, false);
+        let place = dir.path().join("a/b");
+        fs::create_dir_all(&place).unwrap();
+        let unfinished = place.join("1-1-1.letter.1.part");
+        fs::write(&unfinished, "x".repeat(1400)).unwrap();
+        // Another process may be writing it.
+        assert_eq!(letters.keep(letter("a/b", "one")).unwrap(), Kept::Full);
+        let old = std::time::SystemTime::now() - 2 * FORGOTTEN;
+        File::options().write(true).open(&unfinished).unwrap().set_modified(old).unwrap();
+        assert_eq!(letters.keep(letter("a/b", "one")).unwrap(), Kept::Kept);
+        assert!(!unfinished.exists());
+        // What cannot be written leaves nothing behind: here a directory is in its place.
+        let taken = place.join("taken.letter");
+        fs::create_dir_all(taken.join("x")).unwrap();
+        write(&taken, b"x").unwrap_err();
+        assert_eq!(entries(&place).unwrap().len(), 2);
     }
 
     #[test]

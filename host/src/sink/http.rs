@@ -26,7 +26,7 @@ pub struct HttpTransport {
     url: Rendered<String>,
     method: reqwest::Method,
     headers: Headers,
-    content_type: &'static str,
+    encoding: Encoding,
 }
 
 impl HttpTransport {
@@ -38,16 +38,17 @@ impl HttpTransport {
             url: Rendered::new(move |target| url.render(target)),
             method: if http.method == "PUT" { reqwest::Method::PUT } else { reqwest::Method::POST },
             headers: Headers::new(&http.headers),
-            content_type: match http.encoding {
-                Encoding::Ndjson => "application/x-ndjson",
-                Encoding::Json => "application/json",
-            },
+            encoding: http.encoding,
         }
     }
 
     fn request(&self, target: &LogstoreName, bytes: Bytes, layout: &Layout) -> Result<reqwest::RequestBuilder, String> {
+        let content_type = match self.encoding {
+            Encoding::Ndjson => "application/x-ndjson",
+            Encoding::Json => "application/json",
+        };
         let request = self.client.get()?.request(self.method.clone(), &*self.url.of(target));
-        let request = self.headers.add(self.client.authorize(request)?)?.header(CONTENT_TYPE, self.content_type);
+        let request = self.headers.add(self.client.authorize(request)?)?.header(CONTENT_TYPE, content_type);
         Ok(match layout.compression.content_encoding() {
             Some(encoding) => request.header(CONTENT_ENCODING, encoding),
             None => request,
@@ -57,6 +58,13 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
+    fn format(&self) -> &'static str {
+        match self.encoding {
+            Encoding::Ndjson => "http, ndjson",
+            Encoding::Json => "http, json",
+        }
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             match self.request(target, bytes, layout) {

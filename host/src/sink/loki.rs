@@ -393,6 +393,10 @@ fn push_url(url: String) -> String {
 }
 
 impl Transport for LokiTransport {
+    fn format(&self) -> &'static str {
+        "loki"
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, _: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             match self.request(target, bytes) {

@@ -118,6 +118,21 @@ impl Sink {
         }
     }
 
+    /// Whether what is sent goes to the same host, whichever logstore it is of.
+    pub fn has_one_host(&self) -> bool {
+        // The host's end is before the first placeholder.
+        let is_one = |url: &Template| {
+            let host = url.fixed().split_once("://").map_or("", |(_, rest)| rest);
+            url.is_fixed() || host.contains(['/', '?', '#'])
+        };
+        match self {
+            Sink::Http(http) => is_one(&http.url),
+            Sink::Otlp(otlp) => is_one(&otlp.url),
+            Sink::Sls(sls) => sls.endpoint.is_address || sls.project.is_fixed(),
+            _ => true,
+        }
+    }
+
     /// The ports that it connects to for a logstore; none if they are not known.
     pub fn ports(&self, name: &LogstoreName) -> Option<Vec<u16>> {
         match self {
@@ -269,7 +284,7 @@ mod tests {
         assert_eq!(http.network.batching, Batching { max_bytes: 1 << 20, max_events: 10_000, max_age: second });
         assert_eq!(
             (http.network.timeout, http.network.concurrency, http.network.max_backoff),
-            (30 * second, 16, 30 * second)
+            (30 * second, 16, 10 * second)
         );
     }
 

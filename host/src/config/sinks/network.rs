@@ -8,7 +8,6 @@ use super::super::raw::Node;
 use super::super::secret::{Secret, required_secret, secret};
 
 const KIB: u64 = 1 << 10;
-const MIB: u64 = 1 << 20;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The keys that every sink on the network has.
@@ -101,19 +100,28 @@ pub(super) fn port(url: &str) -> Option<u16> {
     }
 }
 
+/// What payloads may have, whatever the type.
+const MOST: Batching = Batching { max_bytes: 64 << 20, max_events: 1_000_000, max_age: Duration::from_secs(300) };
+
 /// Reads what is shared; `batching` is the type's own default.
 pub(super) fn network(table: &Table, batching: Batching, fields: &mut Fields) -> Option<Network> {
+    network_up_to(table, batching, MOST, fields)
+}
+
+/// The same where payloads may not have as much as with others.
+pub(super) fn network_up_to(table: &Table, batching: Batching, most: Batching, fields: &mut Fields) -> Option<Network> {
     let batch = table.get("batch").and_then(|node| fields.table(node, &["max_size", "max_events", "max_age"]));
     let get = |key| batch.as_ref().and_then(|batch: &Table| batch.get(key));
     Some(Network {
         batching: Batching {
-            max_bytes: fields.size(get("max_size"), batching.max_bytes as u64, KIB..=64 * MIB) as usize,
-            max_events: fields.integer(get("max_events"), batching.max_events as u64, 1..=1_000_000) as usize,
-            max_age: fields.duration(get("max_age"), batching.max_age, Duration::ZERO..=300 * SECOND),
+            max_bytes: fields.size(get("max_size"), batching.max_bytes as u64, KIB..=most.max_bytes as u64) as usize,
+            max_events: fields.integer(get("max_events"), batching.max_events as u64, 1..=most.max_events as u64)
+                as usize,
+            max_age: fields.duration(get("max_age"), batching.max_age, Duration::ZERO..=most.max_age),
         },
         timeout: fields.duration(table.get("timeout"), 30 * SECOND, SECOND / 10..=3600 * SECOND),
         concurrency: fields.integer(table.get("concurrency"), 16, 1..=1000) as usize,
-        max_backoff: fields.duration(table.get("max_backoff"), 30 * SECOND, SECOND..=3600 * SECOND),
+        max_backoff: fields.duration(table.get("max_backoff"), 10 * SECOND, SECOND..=3600 * SECOND),
         tls: table.get("tls").map_or(Some(Tls::default()), |node| tls(node, fields))?,
         proxy: match table.get("proxy") {
             None => None,

@@ -81,6 +81,9 @@ impl Sls {
 /// The service takes 4096 logs, and by its older pages 3 MB: the last event may be as long as a line of 1 MiB.
 const BATCHING: Batching = Batching { max_bytes: 2 << 20, max_events: 4096, max_age: Duration::from_secs(1) };
 
+/// What the service takes in a group: 4096 logs, 10 MB. The last event may be as long as a line of 1 MiB.
+const MOST: Batching = Batching { max_bytes: 9 << 20, max_events: 4096, max_age: Duration::from_secs(300) };
+
 const KEYS: [&str; 16] = [
     "endpoint",
     "sls_project",
@@ -113,7 +116,7 @@ pub(super) fn sls(node: &Node, fields: &mut Fields) -> Option<Sls> {
     let topic = table.get("topic").and_then(|node| super::template(node, fields));
     let source = table.get("source").and_then(|node| fields.text(node)).map(str::to_owned);
     let time_ns = fields.boolean(table.get("time_ns"), true);
-    let network = network::network(&table, BATCHING, fields);
+    let network = network::network_up_to(&table, BATCHING, MOST, fields);
     Some(Sls {
         endpoint: endpoint?,
         project: project?,

@@ -55,17 +55,24 @@ impl Limit {
 #[derive(Debug, Default)]
 pub struct Backoff {
     failures: u32,
+    /// When the last failure was counted: what was sent before says nothing new.
+    counted: Option<Instant>,
 }
 
 /// The pause after the first failure, before jitter.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
 impl Backoff {
-    /// After one more failure: how long to wait. Half of it is by chance, so that not all come back at once.
-    pub fn fail(&mut self, longest: Duration) -> Duration {
+    /// After a failure of what was sent then: how long to wait. Half of it is by chance, so that not all come back at
+    /// once. None for what was under way when the last failure was counted: a single trouble makes all of it fail.
+    pub fn fail(&mut self, sent: Instant, now: Instant, longest: Duration) -> Option<Duration> {
+        if self.counted.is_some_and(|counted| sent < counted) {
+            return None;
+        }
+        self.counted = Some(now);
         let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(20)).min(longest);
         self.failures = self.failures.saturating_add(1);
-        pause.mul_f64(0.5 + fastrand::f64() / 2.0)
+        Some(pause.mul_f64(0.5 + fastrand::f64() / 2.0))
     }
 
     /// Failures since the last success.
@@ -77,6 +84,11 @@ impl Backoff {
     pub fn succeed(&mut self) -> u32 {
         std::mem::take(&mut self.failures)
     }
+}
+
+/// How long to wait where the server says how long: up to a quarter longer, as it says the same to all others.
+pub fn as_asked(after: Duration) -> Duration {
+    after.mul_f64(1.0 + fastrand::f64() / 4.0)
 }
 
 #[cfg(test)]
@@ -123,12 +135,33 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest() {
         let mut backoff = Backoff::default();
-        let longest = Duration::from_secs(2);
+        let (longest, now) = (Duration::from_secs(2), Instant::now());
         for expected in [250, 500, 1000, 2000, 2000, 2000] {
-            let pause = backoff.fail(longest).as_millis();
+            let pause = backoff.fail(now, now, longest).unwrap().as_millis();
             assert!((expected / 2..=expected).contains(&pause), "{pause} of {expected}");
         }
         assert_eq!(backoff.succeed(), 6);
-        assert!(backoff.fail(longest).as_millis() <= 250);
+        assert!(backoff.fail(now, now, longest).unwrap().as_millis() <= 250);
+    }
+
+    #[test]
+    fn what_was_under_way_together_fails_once() {
+        let (mut backoff, longest, start) = (Backoff::default(), Duration::from_secs(30), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        assert!(backoff.fail(start, at(10), longest).is_some());
+        for sent in 0..8 {
+            assert_eq!(backoff.fail(at(sent), at(20), longest), None);
+        }
+        assert_eq!(backoff.failures(), 1);
+        assert!(backoff.fail(at(10), at(30), longest).unwrap() <= Duration::from_millis(500));
+        assert_eq!(backoff.failures(), 2);
+    }
+
+    #[test]
+    fn who_is_asked_to_wait_does_not_come_back_with_all_others() {
+        let asked = Duration::from_secs(8);
+        let pauses: Vec<_> = (0..100).map(|_| as_asked(asked)).collect();
+        assert!(pauses.iter().all(|pause| (asked..=asked * 5 / 4).contains(pause)));
+        assert!(pauses.iter().max().unwrap().abs_diff(*pauses.iter().min().unwrap()) > Duration::from_secs(1));
     }
 }

@@ -31,11 +31,18 @@ use queue::Queues;
 pub trait Transport: Send + Sync + 'static {
     /// Sends a payload once, and says what became of it. `bytes` are what `layout` describes.
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome>;
+
+    /// What payloads are: one of another format can't be sent.
+    fn format(&self) -> &'static str;
 }
 
 impl Transport for Box<dyn Transport> {
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         (**self).send(target, bytes, layout)
+    }
+
+    fn format(&self) -> &'static str {
+        (**self).format()
     }
 }
 
@@ -110,6 +117,8 @@ pub struct Limits {
     pub concurrency: usize,
     /// The longest pause between two tries.
     pub max_backoff: Duration,
+    /// Whether all logstores are sent to the same host. If not, one that isn't reached concerns those that are sent there.
+    pub is_one_host: bool,
 }
 
 /// Delivers payloads through a transport.
@@ -298,6 +307,8 @@ struct Sent {
     next: Next,
     /// Whether the destination took something of it.
     took: bool,
+    /// Events that were refused for good, or 1 for a payload of which it is not known.
+    refused: u32,
 }
 
 impl<T: Transport> Common<T> {
@@ -309,7 +320,13 @@ impl<T: Transport> Common<T> {
         let accounts = &self.accounts;
         metrics::add(&accounts.requests, 1);
         metrics::add(&accounts.request_time, at.elapsed().as_nanos() as u64);
-        let took = matches!(outcome, Outcome::Delivered | Outcome::Partly { .. } | Outcome::SomeRefused { .. });
+        let events = piece.layout.events;
+        let took = match &outcome {
+            Outcome::Delivered | Outcome::SomeRefused { .. } => true,
+            Outcome::Partly { refused, again } => refused.len() + again.len() < events,
+            Outcome::Refused(_) | Outcome::Again(_) => false,
+        };
+        let refused = if let Outcome::Partly { refused, .. } = &outcome { refused.len() as u32 } else { 1 };
         if !took {
             metrics::add(&accounts.failures, 1);
         }
@@ -325,7 +342,6 @@ impl<T: Transport> Common<T> {
             Outcome::Refused(_) => Self::halve(piece),
             Outcome::SomeRefused { count, reason } => self.bury_whole(piece, count, &reason).await,
             Outcome::Partly { refused, again } => {
-                let events = piece.layout.events;
                 if are_some_of(events, &refused, &again) {
                     metrics::add(&accounts.delivered, (events - refused.len() - again.len()) as u64);
                     metrics::add(&accounts.bytes_delivered, piece.bytes.len() as u64);
@@ -336,7 +352,7 @@ impl<T: Transport> Common<T> {
                 }
             }
         };
-        Sent { target, at, next, took }
+        Sent { target, at, next, took, refused }
     }
 
     /// Two halves of a piece that was refused as a whole.
@@ -363,7 +379,7 @@ impl<T: Transport> Common<T> {
                 Ok(bytes) => bytes,
                 Err(error) => return Next::Again(piece, broken(&error)),
             };
-            let letter = Letter::new(&self.sink, &piece.whole.target, reason, &bytes);
+            let letter = self.letter(&piece, reason, &bytes);
             match self.keep(letter, 1).await {
                 Ok(kept) => lost.push((piece.index(*event), kept)),
                 Err(why) => {
@@ -395,7 +411,7 @@ impl<T: Transport> Common<T> {
         };
         let events = piece.layout.events;
         let count = count.min(events);
-        let mut letter = Letter::new(&self.sink, &piece.whole.target, reason, &plain);
+        let mut letter = self.letter(&piece, reason, &plain);
         letter.head.events = events;
         match self.keep(letter, count).await {
             Ok(kept) => {
@@ -408,6 +424,10 @@ impl<T: Transport> Common<T> {
             }
             Err(why) => Next::Again(piece, Again { why, after: None, scope: Scope::Logstore, is_mistake: true }),
         }
+    }
+
+    fn letter(&self, piece: &Piece, reason: &str, body: &[u8]) -> Letter {
+        Letter::new(&self.sink, self.transport.format(), &piece.whole.target, reason, body)
     }
 
     /// Keeps a dead letter, which stands for so many events, and gives what has become of them. An error if it has to
@@ -449,6 +469,9 @@ fn broken(error: &std::io::Error) -> Again {
 
 /// A failure that goes on is told of this often.
 const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// Whether a destination is reached again is tried this often: a connection costs little, and what waits is much.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 
 /// A server's wish to be left alone is granted for so long at most.
 const LONGEST_AFTER: Duration = Duration::from_secs(300);
@@ -532,7 +555,7 @@ impl<T: Transport> Task<T> {
 
     /// A request has come to its end.
     fn sent(&mut self, sent: Sent) {
-        let Sent { target, at, next, took } = sent;
+        let Sent { target, at, next, took, refused } = sent;
         let now = Instant::now();
         self.tell_letters(&target, now);
         match next {
@@ -547,17 +570,19 @@ impl<T: Transport> Task<T> {
                 if took {
                     self.common.set_trouble(None);
                 } else {
-                    self.queues.refused(&target, now, self.limits.max_backoff);
+                    self.queues.refused(&target, refused, at, now, self.limits.max_backoff);
                 }
             }
             Next::Again(piece, again) => {
                 metrics::add(&self.common.accounts.retries, 1);
                 let after = again.after.map(|after| after.min(LONGEST_AFTER));
+                let scope = if self.limits.is_one_host { again.scope } else { Scope::Logstore };
+                let again = Again { scope, ..again };
                 self.queues.push_front(&target, piece);
                 match again.scope {
                     Scope::Destination => {
-                        let pause = self.unreached.fail(self.limits.max_backoff).max(after.unwrap_or_default());
-                        self.queues.finished_unreached(&target, now + pause);
+                        let pause = self.unreached.fail(at, now, self.limits.max_backoff.min(PROBE_EVERY));
+                        self.queues.finished_unreached(&target, pause.map(|pause| now + pause));
                     }
                     Scope::Logstore => {
                         self.reached();

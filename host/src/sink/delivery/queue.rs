@@ -1,13 +1,13 @@
 //! Whose payload is next: the projects in turn, and then the logstores of a project.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::limit::{Backoff, Limit};
+use super::limit::{Backoff, Limit, as_asked};
 use crate::config::LogstoreName;
 
-/// Refusals in a row that cost nothing: a few bad events are nothing strange.
+/// Refused events in a row that cost nothing: a few bad ones are nothing strange.
 const FREE_REFUSALS: u32 = 16;
 
 /// The longest pause between events that are all refused.
@@ -24,6 +24,9 @@ pub struct Queues<P> {
     closed_until: Option<Instant>,
     under_way: usize,
     waiting: usize,
+    /// Logstores that were pushed back since the destination last took something: of several, it is not their own
+    /// limit that was reached.
+    pushed_back: HashSet<Arc<LogstoreName>>,
     logstores: HashMap<Arc<LogstoreName>, Queue<P>>,
     /// Requests of each project that are under way.
     by_project: HashMap<String, usize>,
@@ -54,6 +57,7 @@ impl<P> Queues<P> {
             closed_until: None,
             under_way: 0,
             waiting: 0,
+            pushed_back: HashSet::new(),
             logstores: HashMap::new(),
             by_project: HashMap::new(),
             projects: VecDeque::new(),
@@ -193,6 +197,9 @@ impl<P> Queues<P> {
     /// A request was answered, and what it sent taken or not.
     pub fn finished(&mut self, target: &Arc<LogstoreName>, took: bool) {
         self.limit.raise();
+        if took {
+            self.pushed_back.clear();
+        }
         let queue = self.end(target);
         if took {
             queue.limit.raise();
@@ -204,21 +211,23 @@ impl<P> Queues<P> {
         self.forget_idle(target);
     }
 
-    /// What was sent was refused for good. If that goes on and on, somebody made a mistake, and the server is spared.
-    pub fn refused(&mut self, target: &Arc<LogstoreName>, now: Instant, longest: Duration) {
+    /// So many events, or a payload of which it is not known yet, were refused for good, and nothing of what was sent
+    /// then was taken. If that goes on and on, somebody made a mistake, and the server is spared.
+    pub fn refused(&mut self, target: &Arc<LogstoreName>, events: u32, sent: Instant, now: Instant, longest: Duration) {
         let queue = self.queue(target);
-        queue.refusals += 1;
-        if queue.refusals > FREE_REFUSALS {
-            let pause = queue.refused.fail(longest.min(REFUSAL_PAUSE));
+        queue.refusals = queue.refusals.saturating_add(events);
+        if queue.refusals > FREE_REFUSALS
+            && let Some(pause) = queue.refused.fail(sent, now, longest.min(REFUSAL_PAUSE))
+        {
             self.pause(target, now + pause);
         }
     }
 
-    /// A request did not arrive: nothing is sent before that time, and then one.
-    pub fn finished_unreached(&mut self, target: &Arc<LogstoreName>, until: Instant) {
+    /// A request did not arrive: nothing is sent before that time, if there is one, and then one.
+    pub fn finished_unreached(&mut self, target: &Arc<LogstoreName>, until: Option<Instant>) {
         self.end(target);
         self.limit.probe();
-        self.closed_until = Some(self.closed_until.map_or(until, |known| known.max(until)));
+        self.closed_until = self.closed_until.max(until);
         self.offer(target);
     }
 
@@ -236,14 +245,20 @@ impl<P> Queues<P> {
         after: Option<Duration>,
         longest: Duration,
     ) {
+        self.pushed_back.insert(target.clone());
+        if self.pushed_back.len() > 1 {
+            self.limit.lower(sent, now);
+        }
         let queue = self.end(target);
         if now - sent < HOGS {
             queue.limit.lower(sent, now);
         } else {
             queue.limit.probe();
         }
-        let pause = queue.backoff.fail(longest).max(after.unwrap_or_default());
-        self.pause(target, now + pause);
+        match queue.backoff.fail(sent, now, longest).max(after.map(as_asked)) {
+            Some(pause) => self.pause(target, now + pause),
+            None => self.offer(target),
+        }
     }
 
     fn pause(&mut self, target: &Arc<LogstoreName>, until: Instant) {
@@ -319,13 +334,69 @@ mod tests {
         queues.push_back(&a, "a2");
         queues.push_back(&b, "b1");
         assert_eq!(drain(&mut queues, &[&a, &b], start), ["b1"]);
-        assert_eq!(queues.due(), Some(start + 5 * second));
+        let due = queues.due().unwrap();
+        assert!((start + 5 * second..=start + 7 * second).contains(&due));
         assert_eq!(queues.next(start + 4 * second), None);
         // One at a time now, and the first first.
-        assert_eq!(queues.next(start + 5 * second), Some("a1"));
-        assert_eq!(queues.next(start + 5 * second), None);
+        assert_eq!(queues.next(due), Some("a1"));
+        assert_eq!(queues.next(due), None);
         queues.finished(&a, true);
-        assert_eq!(queues.next(start + 5 * second), Some("a2"));
+        assert_eq!(queues.next(due), Some("a2"));
+    }
+
+    #[test]
+    fn requests_that_are_pushed_back_together_make_one_short_pause() {
+        let a = name("p/a");
+        let start = Instant::now();
+        let mut queues = Queues::new(8);
+        (0..20).for_each(|_| queues.push_back(&a, "a"));
+        for _ in 0..8 {
+            assert!(queues.next(start).is_some());
+            queues.finished(&a, true);
+        }
+        let under_way = std::iter::from_fn(|| queues.next(start)).count();
+        assert_eq!(under_way, 8);
+        let soon = start + Duration::from_millis(10);
+        for _ in 0..under_way {
+            queues.push_front(&a, "a");
+            queues.pushed_back(&a, start, soon, None, Duration::from_secs(30));
+        }
+        let due = queues.due().unwrap();
+        assert!(due <= soon + Duration::from_millis(250), "{:?}", due - soon);
+        assert_eq!(std::iter::from_fn(|| queues.next(due)).count(), 4, "half of them");
+    }
+
+    #[test]
+    fn what_pushes_back_several_logstores_lowers_the_destinations_limit() {
+        let (a, b) = (name("p/a"), name("q/b"));
+        let start = Instant::now();
+        let mut queues = Queues::new(8);
+        let mut now = start;
+        let mut round =
+            |queues: &mut Queues<&str>, pushed_back: &[&Arc<LogstoreName>], taken: &[&Arc<LogstoreName>]| {
+                now += Duration::from_secs(60);
+                for target in pushed_back.iter().chain(taken) {
+                    queues.push_back(target, if Arc::ptr_eq(target, &a) { "a" } else { "b" });
+                }
+                let sent = std::iter::from_fn(|| queues.next(now)).count();
+                assert_eq!(sent, pushed_back.len() + taken.len());
+                for target in pushed_back {
+                    queues.pushed_back(target, now, now + Duration::from_millis(5), None, Duration::from_secs(1));
+                }
+                taken.iter().for_each(|target| queues.finished(target, true));
+                queues.limit()
+            };
+        for _ in 0..8 {
+            round(&mut queues, &[], &[&a]);
+        }
+        assert_eq!(queues.limit(), 8);
+        // A limit of one logstore is its own, as others show.
+        for _ in 0..3 {
+            assert_eq!(round(&mut queues, &[&a], &[&b]), 8);
+        }
+        // Nobody comes through.
+        assert_eq!(round(&mut queues, &[&a, &b], &[]), 4);
+        assert_eq!(round(&mut queues, &[&a, &b], &[]), 2);
     }
 
     #[test]
@@ -373,7 +444,7 @@ mod tests {
         assert_eq!(queues.next(start), None, "a limit of two to begin with");
         for (target, piece) in [(&a, "a1"), (&b, "b1")] {
             queues.push_front(target, piece);
-            queues.finished_unreached(target, start + second);
+            queues.finished_unreached(target, Some(start + second));
         }
         assert_eq!(queues.next(start), None);
         assert_eq!(queues.due(), Some(start + second));
@@ -391,13 +462,13 @@ mod tests {
             queues.push_back(&a, "a");
             assert!(queues.next(start).is_some());
             queues.finished(&a, false);
-            queues.refused(&a, start, Duration::from_secs(30));
+            queues.refused(&a, 1, start, start, Duration::from_secs(30));
             assert_eq!(queues.due(), None);
         }
         queues.push_back(&a, "a");
         assert!(queues.next(start).is_some());
         queues.finished(&a, false);
-        queues.refused(&a, start, Duration::from_secs(30));
+        queues.refused(&a, 1, start, start, Duration::from_secs(30));
         queues.push_back(&a, "a");
         assert_eq!(queues.next(start), None);
         assert!(queues.due().is_some_and(|due| due <= start + REFUSAL_PAUSE));

@@ -38,6 +38,10 @@ impl Scripted {
 }
 
 impl Transport for Scripted {
+    fn format(&self) -> &'static str {
+        "text"
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             let plain = layout.plain(&bytes).unwrap();
@@ -81,7 +85,7 @@ impl Scene {
         let dir = tempfile::tempdir().unwrap();
         let accounts = Arc::<SinkAccounts>::default();
         let letters = Arc::new(DeadLetters::new(dir.path(), room, discards));
-        let limits = Limits { concurrency: 4, max_backoff: Duration::from_millis(20) };
+        let limits = Limits { concurrency: 4, max_backoff: Duration::from_millis(20), is_one_host: true };
         let delivery = Delivery::start("s", transport, limits, letters, accounts.clone(), Runtime::start().unwrap());
         Scene { delivery, returns: Returns::new(Box::new(|| {})), accounts, dir }
     }

@@ -279,6 +279,10 @@ impl KafkaTransport {
 }
 
 impl Transport for KafkaTransport {
+    fn format(&self) -> &'static str {
+        "kafka"
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, _layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             let topic = self.topic.of(target);

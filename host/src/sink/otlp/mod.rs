@@ -73,6 +73,10 @@ impl OtlpTransport {
 }
 
 impl Transport for OtlpTransport {
+    fn format(&self) -> &'static str {
+        "otlp"
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             let response = match self.request(target, bytes, layout) {

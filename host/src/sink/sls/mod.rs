@@ -147,6 +147,10 @@ impl SlsTransport {
 }
 
 impl Transport for SlsTransport {
+    fn format(&self) -> &'static str {
+        "sls"
+    }
+
     fn send<'a>(&'a self, target: &'a LogstoreName, bytes: Bytes, layout: &'a Layout) -> BoxFuture<'a, Outcome> {
         async move {
             let mut answer = match self.send_once(target, bytes.clone(), layout).await {
