@@ -21,7 +21,7 @@ const MAX_ERROR: usize = 16 << 10;
 /// Characters of such an answer that a reason has.
 const SHOWN: usize = 500;
 
-/// A client that is made anew when its certificates change.
+/// A client that is made anew when its certificates or its proxy's address change.
 pub struct Client {
     network: Network,
     auth: LiveAuth,
@@ -85,7 +85,7 @@ impl Client {
             Err(error) => match &mut *made {
                 Some(made) => {
                     made.looked = now;
-                    tracing::warn!("keeping the certificates of before: {error}");
+                    tracing::warn!("keeping the certificates and the proxy of before: {error}");
                     Ok(made.client.clone())
                 }
                 None => Err(error),
@@ -95,7 +95,8 @@ impl Client {
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
         let identity = self.network.tls.identity.iter().flat_map(|(cert, key)| [cert, key]);
-        self.network.tls.ca.iter().chain(identity).map(|path| secret::stamp(path).ok()).collect()
+        let proxy = self.network.proxy.as_ref().and_then(Secret::file);
+        self.network.tls.ca.iter().chain(identity).chain(proxy).map(|path| secret::stamp(path).ok()).collect()
     }
 
     fn make(&self) -> Result<reqwest::Client, String> {
@@ -132,8 +133,9 @@ impl Client {
             let what = || format!("{} and {}", cert.display(), key.display());
             builder = builder.identity(identity.map_err(|error| format!("{}: {error}", what()))?);
         }
-        if let Some(Secret::Value(proxy)) = &self.network.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|_| "the proxy is no address".to_owned())?;
+        if let Some(proxy) = &self.network.proxy {
+            let proxy =
+                reqwest::Proxy::all(&*Live::new(proxy).get()?).map_err(|_| "the proxy is no address".to_owned())?;
             builder = builder.proxy(proxy);
         }
         builder.build().map_err(|error| describe(&error))

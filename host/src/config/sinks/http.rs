@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::super::fields::Fields;
-use super::super::raw::Node;
+use super::super::raw::{Node, Value};
 use super::super::secret::Secret;
 use super::super::template::Template;
 use super::network::{self, Auth, Batching, Compression, Network};
@@ -68,7 +68,7 @@ pub(super) fn http(node: &Node, fields: &mut Fields) -> Option<Http> {
 const OWN: [&str; 6] =
     ["authorization", "content-encoding", "content-length", "content-type", "host", "transfer-encoding"];
 
-/// Names and values of headers. Values may be secrets.
+/// Names and values of headers. Values may be secrets: given as they are, or as `{ file: PATH }`.
 pub(super) fn headers(node: Option<&Node>, fields: &mut Fields) -> Vec<(String, Secret)> {
     let mut headers = Vec::new();
     for (name, node) in node.and_then(|node| fields.entries(node)).unwrap_or_default() {
@@ -78,11 +78,19 @@ pub(super) fn headers(node: Option<&Node>, fields: &mut Fields) -> Vec<(String, 
         } else if OWN.contains(&name.to_ascii_lowercase().as_str()) {
             fields.error(node, "is set by weir itself");
         }
-        let Some(value) = fields.text(node) else { continue };
-        if value.bytes().any(|b| b < 0x20 && b != b'\t' || b == 0x7f) {
-            fields.error(node, "must not have control characters in it");
-        }
-        headers.push((name.clone(), Secret::Value(value.to_owned())));
+        headers.extend(value(node, fields).map(|value| (name.clone(), value)));
     }
     headers
+}
+
+fn value(node: &Node, fields: &mut Fields) -> Option<Secret> {
+    if let Value::Map(_) = node.value {
+        let table = fields.table(node, &["file"])?;
+        return fields.require(&table, "file").and_then(|node| fields.path(node)).map(Secret::File);
+    }
+    let value = fields.text(node)?;
+    if value.bytes().any(|b| b < 0x20 && b != b'\t' || b == 0x7f) {
+        fields.error(node, "must not have control characters in it");
+    }
+    Some(Secret::Value(value.to_owned()))
 }

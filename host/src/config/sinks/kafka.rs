@@ -109,7 +109,7 @@ pub(super) fn kafka(node: &Node, fields: &mut Fields) -> Option<Kafka> {
         "max_message_size",
     ];
     // There is no proxy for what is not HTTP.
-    let shared = network::KEYS.iter().filter(|key| **key != "proxy");
+    let shared = network::KEYS.iter().filter(|key| !key.starts_with("proxy"));
     let table = super::table(node, &own.iter().chain(shared).copied().collect::<Vec<_>>(), fields)?;
     let brokers = fields.require(&table, "brokers").map(|node| brokers(node, fields));
     let topic = fields.require(&table, "topic").and_then(|node| topic(node, fields));

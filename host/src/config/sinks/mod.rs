@@ -150,17 +150,20 @@ impl Sink {
 
     /// The files that its secrets are in.
     pub fn secret_files(&self) -> Vec<&PathBuf> {
-        let secrets = match self {
-            Sink::Stdout | Sink::File(_) | Sink::Blackhole => Vec::new(),
-            Sink::Http(http) => http.auth.secrets(),
-            Sink::Kafka(kafka) => kafka.sasl.iter().map(|sasl| &sasl.password).collect(),
-            Sink::Otlp(otlp) => otlp.auth.secrets(),
-            Sink::ClickHouse(clickhouse) => clickhouse.password.iter().collect(),
-            Sink::Elasticsearch(elasticsearch) => elasticsearch.auth.secrets(),
-            Sink::Loki(loki) => loki.auth.secrets(),
-            Sink::Sls(sls) => sls.secrets(),
+        let none: &[(String, Secret)] = &[];
+        let (secrets, headers) = match self {
+            Sink::Stdout | Sink::File(_) | Sink::Blackhole => (Vec::new(), none),
+            Sink::Http(http) => (http.auth.secrets(), &*http.headers),
+            Sink::Kafka(kafka) => (kafka.sasl.iter().map(|sasl| &sasl.password).collect(), none),
+            Sink::Otlp(otlp) => (otlp.auth.secrets(), &*otlp.headers),
+            Sink::ClickHouse(clickhouse) => (clickhouse.password.iter().collect(), none),
+            Sink::Elasticsearch(elasticsearch) => (elasticsearch.auth.secrets(), &*elasticsearch.headers),
+            Sink::Loki(loki) => (loki.auth.secrets(), none),
+            Sink::Sls(sls) => (sls.secrets(), none),
         };
-        secrets.into_iter().filter_map(Secret::file).collect()
+        let headers = headers.iter().map(|(_, value)| value);
+        let proxy = self.network().and_then(|network| network.proxy.as_ref());
+        secrets.into_iter().chain(headers).chain(proxy).filter_map(Secret::file).collect()
     }
 }
 
@@ -299,6 +302,12 @@ mod tests {
                 .unwrap();
         assert!(!format!("{sink:?}").contains("hush"));
         assert_eq!(sink.secret_files(), [&PathBuf::from("/etc/t/token")]);
+        let keys = "type: http\nurl: http://h\nproxy_file: t/proxy\nheaders: { A: \"${SECRET}\", B: { file: t/b } }";
+        let sink = parse_sink(keys).unwrap();
+        assert!(!format!("{sink:?}").contains("hush"));
+        assert_eq!(sink.secret_files(), [&PathBuf::from("/etc/t/b"), &PathBuf::from("/etc/t/proxy")]);
+        let errors = parse_sink("type: http\nurl: http://h\nheaders: { A: { path: x } }").unwrap_err();
+        assert!(errors.contains("8:21: sinks.s.headers.A.path: unknown key"), "{errors}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ const KIB: u64 = 1 << 10;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// The keys that every sink on the network has.
-pub(super) const KEYS: [&str; 6] = ["batch", "timeout", "concurrency", "max_backoff", "tls", "proxy"];
+pub(super) const KEYS: [&str; 7] = ["batch", "timeout", "concurrency", "max_backoff", "tls", "proxy", "proxy_file"];
 
 /// How payloads are delivered over a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,10 +123,7 @@ pub(super) fn network_up_to(table: &Table, batching: Batching, most: Batching, f
         concurrency: fields.integer(table.get("concurrency"), 16, 1..=1000) as usize,
         max_backoff: fields.duration(table.get("max_backoff"), 10 * SECOND, SECOND..=3600 * SECOND),
         tls: table.get("tls").map_or(Some(Tls::default()), |node| tls(node, fields))?,
-        proxy: match table.get("proxy") {
-            None => None,
-            Some(node) => Some(Secret::Value(fields.text(node)?.to_owned())),
-        },
+        proxy: secret(table, "proxy", fields),
     })
 }
 

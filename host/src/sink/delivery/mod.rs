@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::dead_letters::{DeadLetters, Kept, Letter};
 use super::records::Layout;
@@ -312,6 +312,14 @@ struct Sent {
 }
 
 impl<T: Transport> Common<T> {
+    /// The same. After a mistake in weir, of which the panic tells, the piece is gone: its events stay unsettled, and come
+    /// again when the agent does.
+    async fn send_or_give_up(self: Arc<Self>, piece: Piece, at: Instant) -> Sent {
+        let target = piece.whole.target.clone();
+        let sent = AssertUnwindSafe(self.send(piece, at)).catch_unwind().await;
+        sent.unwrap_or(Sent { target, at, next: Next::Nothing, took: false, refused: 0 })
+    }
+
     async fn send(self: Arc<Self>, piece: Piece, at: Instant) -> Sent {
         let target = piece.whole.target.clone();
         let sending = AssertUnwindSafe(self.transport.send(&target, piece.bytes.clone(), &piece.layout));
@@ -513,19 +521,23 @@ impl<T: Transport> Task<T> {
         mut payloads: mpsc::UnboundedReceiver<Payload>,
         mut stopped: tokio::sync::oneshot::Receiver<Instant>,
     ) {
-        let mut under_way = FuturesUnordered::new();
+        // Each is a task: what one tenant's payloads cost to be split, signed and compressed again delays no other's.
+        let mut under_way = JoinSet::new();
         let mut deadline: Option<Instant> = None;
         let (mut is_open, mut is_stopping) = (true, false);
         while is_open || !under_way.is_empty() || !self.queues.is_empty() {
             let now = Instant::now();
             while let Some(piece) = self.queues.next(now) {
-                under_way.push(self.common.clone().send(piece, now));
+                under_way.spawn(self.common.clone().send_or_give_up(piece, now));
             }
             self.publish();
             let until = self.queues.due().into_iter().chain(deadline).min();
             let wait = tokio::time::sleep_until(until.unwrap_or(now + Duration::from_secs(3600)).into());
             tokio::select! {
-                Some(sent) = under_way.next(), if !under_way.is_empty() => self.sent(sent),
+                Some(sent) = under_way.join_next(), if !under_way.is_empty() => {
+                    // Nobody ends them, and none panics.
+                    sent.into_iter().for_each(|sent| self.sent(sent));
+                }
                 payload = payloads.recv(), if is_open => match payload {
                     Some(payload) => {
                         let piece = Piece::new(payload);

@@ -50,7 +50,7 @@ impl Transport for Scripted {
             let now = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
             self.most.fetch_max(now, Ordering::SeqCst);
             // Others that may be under way begin, too.
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
             self.under_way.fetch_sub(1, Ordering::SeqCst);
             let outcome = (self.answers)(self.requests.fetch_add(1, Ordering::SeqCst), target, &events);
             let kept = |event: &u32| match &outcome {
