@@ -17,7 +17,7 @@ use weir::control::Control;
 use weir::registry::{By, Canary, New};
 use weir::sandbox::compile::ByChild;
 
-use crate::harness::{POLL, Site, beside, numbered, numbers, plugins};
+use crate::harness::{POLL, Site, beside, binary, numbered, numbers, plugins};
 use crate::operate::{Served, serve};
 use crate::servers::Server;
 
@@ -178,18 +178,29 @@ fn a_plugins_file_that_is_refused_stays_refused_whatever_else_changes() {
     assert!(served.told(&["status"]).contains(&told), "{}", served.told(&["status"]));
     // Neither another logstore, nor another place in the file, nor what makes it begin anew.
     let moved = logstore.replace("[b.log]", "[b.log, c.log]");
-    for (edits, logstores) in (1..).zip([format!("{logstore}\n{ONE}"), format!("{ONE}\n{moved}")]) {
+    let mut edits = 0;
+    let mut edit = |served: &mut Served, logstores: &str| {
         let text = fs::read_to_string(site.path("weir.yaml")).unwrap();
         let (head, _) = text.split_once("logstores:").unwrap();
         let (_, sinks) = text.split_once("\nsinks:").unwrap();
         site.write("weir.yaml", format!("{head}logstores:\n{logstores}\nsinks:{sinks}"));
-        served
-            .agent
-            .wait("applied", |site| fs::read_to_string(site.path("stderr")).unwrap().matches(APPLIED).count() == edits);
+        edits += 1;
+        let applied = |site: &Site| fs::read_to_string(site.path("stderr")).unwrap().matches(APPLIED).count();
+        served.agent.wait("applied", |site| applied(site) == edits);
         site.append("logs/b.log", format!("{{\"n\":{}}}\n", edits + 1));
         served.agent.wait_for_lines("a/b", edits + 1);
+    };
+    for logstores in [format!("{logstore}\n{ONE}"), format!("{ONE}\n{moved}")] {
+        edit(&mut served, &logstores);
         assert!(served.told(&["status"]).contains(&told));
     }
+    // What is no plugin at all does not keep others from changing, either.
+    site.write("new", "no plugin");
+    site.rename("new", "plugins/mine.wasm");
+    let mine = site.path("plugins/mine.wasm");
+    let told = format!("a/b: a plugin's file has changed and is not used: plugin {}: ", mine.display());
+    edit(&mut served, &moved);
+    assert!(served.told(&["status"]).contains(&told), "{}", served.told(&["status"]));
     // Another is looked at.
     let mut other = fs::read(plugins().join("json.wasm")).unwrap();
     other.extend(*b"\0\x03\x02hi");
@@ -199,8 +210,8 @@ fn a_plugins_file_that_is_refused_stays_refused_whatever_else_changes() {
     assert!(!served.told(&["status"]).contains("is not used"));
     let ran = served.agent.stop();
     ran.assert_settled();
-    ran.assert_counts("a/b", [3, 3, 0, 0]);
-    assert_eq!(site.events("a/b").iter().map(|event| event["n"].clone()).collect::<Vec<_>>(), [1, 2, 3]);
+    ran.assert_counts("a/b", [4, 4, 0, 0]);
+    assert_eq!(site.events("a/b").iter().map(|event| event["n"].clone()).collect::<Vec<_>>(), [1, 2, 3, 4]);
 }
 
 #[test]
@@ -212,7 +223,8 @@ fn what_changes_while_the_agent_starts_is_seen() {
     let path = site.path("weir.yaml");
     let file_stamp = look_at(&path);
     let loaded = config::load(&path).unwrap();
-    let options = Options { file: Some(path), file_stamp, ..Options::default() };
+    let compile = ByChild { binary: binary().to_owned(), ..ByChild::default() };
+    let options = Options { file: Some(path), file_stamp, compile, ..Options::default() };
     let agent = Arc::new(Agent::start(&loaded.config, "weir.yaml", options).unwrap());
     // Before anybody looks after it.
     let mut other = fs::read(plugins().join("delimiter.wasm")).unwrap();

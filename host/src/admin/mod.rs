@@ -25,7 +25,7 @@ mod rate;
 mod reference;
 mod routes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 pub mod upload;
 

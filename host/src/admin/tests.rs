@@ -289,7 +289,7 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
 }
 
 /// A plugin that gives back what came in; settings with `wrong` in them it cannot take. `memory` has so many pages.
-fn component(memory: u32, at_each_call: &str) -> Vec<u8> {
+pub(crate) fn component(memory: u32, at_each_call: &str) -> Vec<u8> {
     let processor = "weir:plugin/processor@0.1.0";
     let core = format!(
         r#"(module

@@ -155,7 +155,7 @@ impl Agent {
     }
 
     /// The plugins of a logstore that runs, with that version of what was uploaded. A file that has changed beneath what
-    /// runs, and is refused, is left out: what runs stays in its place.
+    /// runs, and cannot be used or is refused, is left out: what runs stays in its place.
     pub(super) fn resolve_checked(
         &self,
         logstore: &Logstore,
@@ -164,9 +164,13 @@ impl Agent {
         lane: &RunningLane,
         budget: &Arc<Budget>,
     ) -> Result<(Vec<Used>, Option<Refusal>), Vec<Problem>> {
-        let mut used = plugins.resolve_with(logstore, version)?;
+        let (mut used, unusable) = plugins.resolve_beside(logstore, version, &lane.used)?;
+        let unusable = (!unusable.is_empty()).then_some(Refusal { tried: None, problems: unusable });
+        if self.is_stopping() {
+            return Err(vec![Problem::new(logstore.place.clone(), "weir is stopping")]);
+        }
         if !used.iter().any(|now| lane.used.iter().any(|before| now.is_changed(before))) {
-            return Ok((used, None));
+            return Ok((used, unusable));
         }
         let is_it = |refusal: &&Refusal| refusal.tried.as_ref().is_some_and(|tried| is_same(tried, &used));
         let known = lock(&self.refusals).get(&logstore.name.to_string()).filter(is_it).cloned();
@@ -180,7 +184,7 @@ impl Agent {
         if refusal.is_some() {
             keep(&mut used, &lane.used);
         }
-        Ok((used, refusal))
+        Ok((used, refusal.or(unusable)))
     }
 
     /// Objects to a chain that does worse on the logstore's last lines than the one that runs, as it does to an upload.

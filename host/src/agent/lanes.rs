@@ -256,3 +256,51 @@ impl Agent {
         running.free.entry(lane.logstore.name.project.clone()).or_default().push(lane.number);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::tests::component;
+    use crate::config::{self, Place};
+    use crate::sandbox::compile::Compiler;
+    use crate::sandbox::{Limits, Sandbox};
+
+    #[test]
+    fn a_project_without_memory_left_keeps_no_change_from_others() {
+        const MEMORY: usize = 1 << 20;
+        let text = "logstores: [{ name: a/b, files: { root: /x }, sink: s }]\nsinks: { s: { type: blackhole } }\n";
+        let logstore = config::parse(text, "/weir.yaml", &|_| None).unwrap().config.logstores.remove(0);
+        let dir = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::new(Compiler::in_process(dir.path()).unwrap()).unwrap();
+        let limits = Limits::default();
+        let plugin = sandbox.load_bytes(component(2, "").into(), "x", MEMORY as u64, &limits).unwrap();
+        let settings = "{}".to_owned();
+        let used =
+            [Used { plugin, settings, limits, files: None, version: 0, reference: None, place: Place::default() }];
+        let budget = Budget::new(Some(MEMORY));
+        budget.take(MEMORY);
+        let refused = chain_to_stay(&logstore, &used, &budget).err().unwrap();
+        assert!(refused[0].message.contains("project"), "{refused:?}");
+        let chain = chain_beside(&logstore, &used, &budget, Some(MEMORY)).unwrap();
+        assert_eq!((chain.stages().len(), budget.used()), (1, MEMORY));
+        // It could never have as much.
+        assert!(chain_beside(&logstore, &used, &budget, Some(64 << 10)).is_err());
+    }
+
+    #[test]
+    fn limits_are_looked_at_before_anything_is_compiled() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.wasm");
+        std::fs::write(&path, component(2, "")).unwrap();
+        let sandbox = Sandbox::new(Compiler::in_process(&dir.path().join("cache")).unwrap()).unwrap();
+        let limits = Limits { memory: 64 << 10, ..Limits::default() };
+        let refused = |error: anyhow::Error| format!("{error:#}");
+        let said =
+            format!("plugin {}: it begins with 131072 bytes of memory, and 65536 are allowed here", path.display());
+        assert_eq!(refused(sandbox.load_within(&path, &limits).err().unwrap()), said);
+        assert_eq!(std::fs::read_dir(dir.path().join("cache")).unwrap().count(), 0);
+        // Nor is one that is loaded already used beyond them.
+        let plugin = sandbox.load_within(&path, &Limits::default()).unwrap();
+        assert!(plugin.check_limits(&limits).is_err() && plugin.check_limits(&Limits::default()).is_ok());
+    }
+}

@@ -112,18 +112,39 @@ impl Plugins {
 
     /// The same with one version of what was uploaded; 0 is what is configured.
     pub fn resolve_with(&mut self, logstore: &Logstore, version: u64) -> Result<Vec<Used>, Vec<Problem>> {
+        self.resolve_beside(logstore, version, &[]).map(|(chain, _)| chain)
+    }
+
+    /// The same beside plugins that run: where a file cannot be used any more, what was found there stays. Gives also what
+    /// is wrong with such files.
+    pub fn resolve_beside(
+        &mut self,
+        logstore: &Logstore,
+        version: u64,
+        running: &[Used],
+    ) -> Result<(Vec<Used>, Vec<Problem>), Vec<Problem>> {
         let wrong = |error: anyhow::Error| vec![problem(&logstore.place, &error)];
         let slot = match version {
             0 => None,
             _ => Some(logstore.upload_slot().map_err(|error| wrong(error.into()))?),
         };
         let (mut chain, mut problems) = (Vec::with_capacity(logstore.plugins.len()), Vec::new());
+        let mut unusable = Vec::new();
         for (index, used) in logstore.plugins.iter().enumerate() {
             if slot == Some(index) {
                 continue;
             }
             let limits = settings::limits(&used.limits);
-            match self.find(&used.reference).and_then(|path| self.load_within(&path, &limits)) {
+            let found = self.find(&used.reference).and_then(|path| self.load_within(&path, &limits));
+            let standing = running.iter().find(|running| running.reference.as_ref() == Some(&used.reference));
+            let plugin = match (found, standing) {
+                (Err(error), Some(standing)) => {
+                    unusable.push(problem(&used.place, &error));
+                    Ok(standing.plugin.clone())
+                }
+                (found, _) => found,
+            };
+            match plugin {
                 Ok(plugin) => chain.push(Used {
                     plugin,
                     settings: used.settings.clone(),
@@ -143,7 +164,7 @@ impl Plugins {
             let used = self.uploaded(logstore, slot, version).map_err(wrong)?;
             chain.insert(slot, used);
         }
-        Ok(chain)
+        Ok((chain, unusable))
     }
 
     /// A chain with another plugin in the place that uploads take.

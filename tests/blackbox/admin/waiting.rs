@@ -60,7 +60,7 @@ fn starve(managed: &Managed) {
     let logstores = "
 - name: shop/app
   files: { root: logs, include: [app.log] }
-  plugins: [{ use: weir-evil, settings: { mode: spin, after: 1 } }]
+  plugins: [{ use: weir-evil, settings: { mode: spin, after: 1 }, limits: { fuel_base: 1000000000 } }]
   sink: far
 - { name: other/raw, files: { root: logs, include: [raw.log] }, sink: far }";
     // Nobody listens there.
