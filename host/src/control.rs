@@ -16,7 +16,8 @@ use crate::event::Batch;
 use crate::registry::Registry;
 use crate::sandbox::{Chain, Limits, Plugin, Sandbox};
 
-/// A running agent, as the server sees it. Every method may wait, and is called on a thread where that disturbs nobody.
+/// A running agent, as the server sees it. Every method may wait, and is called on a thread where that disturbs nobody,
+/// but for [`Control::config`] and [`Control::health`].
 ///
 /// Names of logstores are those of [`Control::config`]; of others there are errors.
 pub trait Control: Send + Sync {
@@ -30,11 +31,12 @@ pub trait Control: Send + Sync {
     /// What loads plugins.
     fn sandbox(&self) -> &Sandbox;
 
-    /// Whether it works.
+    /// Whether it works. This one does not wait, either, whatever else is under way.
     fn health(&self) -> Health;
 
-    /// All that is to be seen of it. Of each logstore the files that lag most, [`FILES`] of them.
-    fn status(&self) -> Status;
+    /// All that is to be seen of it; or of one project's, whose lanes alone are asked then. Of each logstore the files that
+    /// lag most, [`FILES`] of them.
+    fn status(&self, project: Option<&str>) -> Status;
 
     /// The same of one logstore, with [`MORE_FILES`]. None if there is none of that name.
     fn logstore(&self, name: &LogstoreName) -> Option<LogstoreStatus>;
@@ -52,9 +54,10 @@ pub trait Control: Send + Sync {
     /// take.
     fn chain(&self, name: &LogstoreName, candidate: Option<&Candidate>) -> Result<Chain>;
 
-    /// Makes the lane run what the registry says by now, from a batch boundary on. Returns when it does. After an error
-    /// it runs what it ran before.
-    fn apply(&self, name: &LogstoreName) -> Result<()>;
+    /// Makes the lane run what the registry says by now, from a batch boundary on. Returns when it does, with true; or
+    /// with false if it has not come to one within a second, as it has no turn or waits for something: it does then what
+    /// it is told as soon as it can. After an error it runs what it ran before.
+    fn apply(&self, name: &LogstoreName) -> Result<bool>;
 
     /// Reads the configuration again and applies what has changed. After an error everything goes on as before.
     fn reload(&self) -> Result<Reloaded, NotReloaded>;
@@ -156,6 +159,8 @@ pub struct LogstoreStatus {
     pub state: LogstoreState,
     /// Why it does not run, or what waits.
     pub problem: Option<String>,
+    /// Why a plugin's file that has changed is not used: what ran goes on.
+    pub refused: Option<String>,
     /// Nothing outside it is read.
     pub root: String,
     /// Whether the root is there.

@@ -97,20 +97,29 @@ impl Sinks {
         lock(&self.accounts).clone()
     }
 
-    /// A logstore's ways to its sinks. `has_budget`: its project's memory is bounded.
-    pub fn outlets(&self, logstore: &Logstore, has_budget: bool) -> Vec<OutletParts> {
+    /// Starts those of a logstore that are not there yet: whoever used them first may have begun later than others.
+    pub fn add(&self, config: &Config, logstore: &Logstore) -> Result<()> {
+        let is_there = |name: &str| lock(&self.sinks).contains_key(name);
+        let next = self.prepare(config, |name| is_there(name) || logstore.sinks.iter().any(|own| own == name))?;
+        self.go_on_with(next);
+        Ok(())
+    }
+
+    /// A logstore's ways to its sinks, which must have been started. `has_budget`: its project's memory is bounded.
+    pub fn outlets(&self, logstore: &Logstore, has_budget: bool) -> Result<Vec<OutletParts>> {
         let target = Arc::new(logstore.name.clone());
         let in_flight = if has_budget && logstore.sinks.len() > 1 { IN_FLIGHT_BESIDE } else { IN_FLIGHT };
         let sinks = lock(&self.sinks);
         let outlet = |name: &String| {
-            let Started { sink, sender } = &sinks[name];
-            OutletParts {
+            let started = sinks.get(name).with_context(|| format!("the sink {name} is not started"));
+            let Started { sink, sender } = started?;
+            Ok(OutletParts {
                 encoder: encoder(sink, logstore),
                 compression: compression(sink),
                 batching: batching(sink, in_flight),
                 sender: sender.clone(),
                 target: target.clone(),
-            }
+            })
         };
         logstore.sinks.iter().map(outlet).collect()
     }

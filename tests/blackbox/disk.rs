@@ -1,7 +1,8 @@
 //! No space left under the file sink.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +35,34 @@ fn a_full_disk_is_waited_for_and_everything_comes_out_once() {
         Some(flags) => on_a_small_disk(&site, flags),
         None => on_a_device_that_is_always_full(&site),
     }
+}
+
+#[test]
+fn a_full_disk_under_the_checkpoint_ends_no_logstore_that_is_to_begin_anew() {
+    let Some(flags) = private_mount() else { return eprintln!("nothing can be mounted here") };
+    let site = Site::new();
+    site.config(RAW);
+    let mut command = Command::new("unshare");
+    command.args(flags).args(["sh", "-c", "mount -t tmpfs -o size=4m none data && exec \"$0\" \"$@\""]).arg(binary());
+    let mut agent = site.start_by(command);
+    site.append("logs/a.log", numbers(0..10));
+    agent.wait_for_lines("a/b", 10);
+    let data = PathBuf::from(format!("/proc/{}/root{}", agent.pid(), site.path("data").display()));
+    let in_the_way = data.join("in-the-way");
+    let mut file = File::create(&in_the_way).unwrap();
+    while file.write_all(&[1; 512]).is_ok() {}
+    site.append("logs/a.log", numbers(10..20));
+    agent.wait_for_lines("a/b", 20);
+    agent.wait_to_say("writing the checkpoint");
+    // It is refused, as what is settled cannot be written, or applied; and whichever it is, the logstore goes on.
+    site.config("- name: a/b\n  files: { root: logs, include: ['*.log'] }\n  sink: out");
+    agent.wait_to_say("the configuration is ");
+    site.append("logs/a.log", numbers(20..30));
+    agent.wait("the last line", |site| site.contents("a/b").last().is_some_and(|line| line == "29"));
+    fs::remove_file(in_the_way).unwrap();
+    agent.kill();
+    let once: BTreeSet<u64> = site.contents("a/b").iter().map(|line| line.parse().unwrap()).collect();
+    assert_eq!(once.into_iter().collect::<Vec<_>>(), (0..30).collect::<Vec<_>>());
 }
 
 /// Lines of several lengths, so that space does not run out at the end of one.

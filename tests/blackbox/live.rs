@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use weir::agent::keeper::{Keeper, look_at};
 use weir::agent::{Agent, GRACE, Options};
 use weir::config;
 use weir::control::Control;
 use weir::registry::{By, Canary, New};
+use weir::sandbox::compile::ByChild;
 
-use crate::harness::{POLL, Site, numbered, numbers, plugins};
+use crate::harness::{POLL, Site, beside, binary, numbered, numbers, plugins};
+use crate::operate::{Served, serve};
 use crate::servers::Server;
 
 const ONE: &str = "- { name: a/one, files: { root: logs, include: [one.log] }, sink: out }";
@@ -156,6 +159,117 @@ fn a_plugin_is_another_when_its_file_is() {
     ran.assert_settled();
     ran.assert_counts("a/b", [3, 3, 0, 0]);
     assert_eq!(site.events("a/b").iter().map(|event| event["n"].clone()).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_plugins_file_that_is_refused_stays_refused_whatever_else_changes() {
+    let site = Site::new();
+    let logstore = "- { name: a/b, files: { root: logs, include: [b.log] }, plugins: [{ use: mine }], sink: out }";
+    site.write("plugins/mine.wasm", fs::read(plugins().join("json.wasm")).unwrap());
+    serve(&site, "", logstore);
+    let mut served = Served::start(&site);
+    site.append("logs/b.log", "{\"n\":1}\n");
+    served.agent.wait_for_lines("a/b", 1);
+    site.write("new", fs::read(plugins().join("nginx.wasm")).unwrap());
+    site.rename("new", "plugins/mine.wasm");
+    let why = "none of the logstore's last 1 events can be parsed";
+    served.agent.wait_to_say(why);
+    let told = format!("a/b: a plugin's file has changed and is not used: {why}");
+    assert!(served.told(&["status"]).contains(&told), "{}", served.told(&["status"]));
+    // Neither another logstore, nor another place in the file, nor what makes it begin anew.
+    let moved = logstore.replace("[b.log]", "[b.log, c.log]");
+    let mut edits = 0;
+    let mut edit = |served: &mut Served, logstores: &str| {
+        let text = fs::read_to_string(site.path("weir.yaml")).unwrap();
+        let (head, _) = text.split_once("logstores:").unwrap();
+        let (_, sinks) = text.split_once("\nsinks:").unwrap();
+        site.write("weir.yaml", format!("{head}logstores:\n{logstores}\nsinks:{sinks}"));
+        edits += 1;
+        let applied = |site: &Site| fs::read_to_string(site.path("stderr")).unwrap().matches(APPLIED).count();
+        served.agent.wait("applied", |site| applied(site) == edits);
+        site.append("logs/b.log", format!("{{\"n\":{}}}\n", edits + 1));
+        served.agent.wait_for_lines("a/b", edits + 1);
+    };
+    for logstores in [format!("{logstore}\n{ONE}"), format!("{ONE}\n{moved}")] {
+        edit(&mut served, &logstores);
+        assert!(served.told(&["status"]).contains(&told));
+    }
+    // What is no plugin at all does not keep others from changing, either.
+    site.write("new", "no plugin");
+    site.rename("new", "plugins/mine.wasm");
+    let mine = site.path("plugins/mine.wasm");
+    let told = format!("a/b: a plugin's file has changed and is not used: plugin {}: ", mine.display());
+    edit(&mut served, &moved);
+    assert!(served.told(&["status"]).contains(&told), "{}", served.told(&["status"]));
+    // Another is looked at.
+    let mut other = fs::read(plugins().join("json.wasm")).unwrap();
+    other.extend(*b"\0\x03\x02hi");
+    site.write("new", other);
+    site.rename("new", "plugins/mine.wasm");
+    served.agent.wait_to_say("has its plugins anew");
+    assert!(!served.told(&["status"]).contains("is not used"));
+    let ran = served.agent.stop();
+    ran.assert_settled();
+    ran.assert_counts("a/b", [4, 4, 0, 0]);
+    assert_eq!(site.events("a/b").iter().map(|event| event["n"].clone()).collect::<Vec<_>>(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn what_changes_while_the_agent_starts_is_seen() {
+    let site = Site::new();
+    let mine = "- { name: a/b, files: { root: logs, include: [b.log] }, plugins: [{ use: mine, settings: { fields: [n, word] } }], sink: out }";
+    site.write("plugins/mine.wasm", fs::read(plugins().join("delimiter.wasm")).unwrap());
+    site.config(mine);
+    let path = site.path("weir.yaml");
+    let file_stamp = look_at(&path);
+    let loaded = config::load(&path).unwrap();
+    let compile = ByChild { binary: binary().to_owned(), ..ByChild::default() };
+    let options = Options { file: Some(path), file_stamp, compile, ..Options::default() };
+    let agent = Arc::new(Agent::start(&loaded.config, "weir.yaml", options).unwrap());
+    // Before anybody looks after it.
+    let mut other = fs::read(plugins().join("delimiter.wasm")).unwrap();
+    other.extend(*b"\0\x03\x02hi");
+    let before = agent.status(None).logstores["a/b"].plugins[0].digest.clone();
+    site.write("plugins/mine.wasm", other);
+    site.config(&format!("{mine}\n{ONE}"));
+    let inside = Inside { agent, versions: Vec::new() };
+    let keeper = Keeper::start(&inside.agent).unwrap();
+    inside.wait("the configuration", |inside| inside.agent.config().logstores.len() == 2);
+    let digest = |inside: &Inside| inside.agent.status(None).logstores["a/b"].plugins[0].digest.clone();
+    inside.wait("the plugin", |inside| digest(inside) != before);
+    keeper.stop();
+    inside.finish();
+}
+
+#[test]
+fn a_change_that_waits_for_a_sink_does_not_hold_up_the_end() {
+    let site = Site::new();
+    let far = "- { name: a/b, files: { root: logs, include: [b.log] }, sink: far }";
+    // Nobody listens there.
+    site.config_with(far, "  far: { type: http, url: 'http://127.0.0.1:9/', batch: { max_age: 50ms } }");
+    let before = config::load(&site.path("weir.yaml")).unwrap().config;
+    site.append("logs/b.log", numbers(0..10));
+    let stop = Arc::new(AtomicBool::new(false));
+    let compile = ByChild { stop: stop.clone(), ..ByChild::default() };
+    let agent = Agent::start(&before, "weir.yaml", Options { compile, ..Options::default() }).unwrap();
+    let inside = Inside { agent: Arc::new(agent), versions: Vec::new() };
+    inside.wait("lines on their way", |inside| inside.count("in_flight") == 10);
+    site.config(ONE);
+    let after = config::load(&site.path("weir.yaml")).unwrap().config;
+    let begun = Instant::now();
+    let (error, ()) = beside(
+        |_| inside.agent.reload(&after, "weir.yaml").unwrap_err().to_string(),
+        || {
+            // It comes in the midst of it, and before it changes nothing in what is expected.
+            thread::sleep(Duration::from_millis(300));
+            stop.store(true, Ordering::Relaxed);
+        },
+    );
+    assert_eq!(error, "weir is stopping");
+    // The sink has longer than that to take what is on its way.
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    inside.agent.drain();
+    inside.agent.stop(Duration::ZERO).unwrap();
 }
 
 /// An agent in this process, and what may be done with it.

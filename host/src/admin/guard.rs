@@ -12,6 +12,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -30,6 +31,10 @@ const DOWNLOADS: (usize, usize) = (3, 1);
 /// Taps that are open at once.
 const TAPS: (usize, usize) = (16, 4);
 
+/// Questions that wait for the agent at once, of the operator and of each project: more of them wait their turn, and take
+/// no thread from others.
+const ASKED: (usize, usize) = (16, 4);
+
 /// An answer takes so long at most, until it begins; with compiling.
 const SEEING: Duration = Duration::from_secs(30);
 const CHANGING: Duration = Duration::from_secs(15 * 60);
@@ -40,6 +45,7 @@ pub struct App {
     access: Access,
     rates: Rates,
     pub changes: Changes,
+    asked: Mutex<BTreeMap<Role, Arc<Semaphore>>>,
     pub uploads: Arc<Slots>,
     pub downloads: Arc<Slots>,
     pub taps: Arc<Slots>,
@@ -52,16 +58,33 @@ impl App {
             access: Access::new(data_dir)?,
             rates: Rates::default(),
             changes: Changes::default(),
+            asked: Mutex::default(),
             uploads: Slots::new("uploads", UPLOADS),
             downloads: Slots::new("downloads", DOWNLOADS),
             taps: Slots::new("taps", TAPS),
         })
     }
 
-    /// Asks the agent something on a thread where that may wait.
-    pub async fn ask<T: Send + 'static>(self: &Arc<Self>, ask: impl FnOnce(&App) -> T + Send + 'static) -> Answer<T> {
+    /// Asks the agent something for whoever has that role, on a thread where that may wait. Whoever does not wait for the
+    /// answer any more has it asked to its end all the same.
+    pub async fn ask<T: Send + 'static>(
+        self: &Arc<Self>,
+        role: &Role,
+        ask: impl FnOnce(&App) -> T + Send + 'static,
+    ) -> Answer<T> {
+        let turn = self.turns(role).acquire_owned().await.map_err(|error| Error::internal(&error.into()))?;
         let app = self.clone();
-        spawn_blocking(move || ask(&app)).await.map_err(|error| Error::internal(&error.into()))
+        let asked = spawn_blocking(move || {
+            let _turn = turn;
+            ask(&app)
+        });
+        asked.await.map_err(|error| Error::internal(&error.into()))
+    }
+
+    fn turns(&self, role: &Role) -> Arc<Semaphore> {
+        let count = if *role == Role::Operator { ASKED.0 } else { ASKED.1 };
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.entry(role.clone()).or_insert_with(|| Arc::new(Semaphore::new(count))).clone()
     }
 
     fn admit(&self, headers: &HeaderMap, peer: Peer) -> Answer<Role> {

@@ -11,7 +11,8 @@
 //! - [`openapi`] describes all of it.
 //!
 //! It has one thread of its own, of the lowest priority, and those on which the agent is asked: whatever is asked, and
-//! however often, the workers don't notice.
+//! however often, the workers don't notice. Who calls, and whether the agent works, is known without waiting, and answered
+//! on the first one.
 
 mod access;
 mod error;
@@ -24,7 +25,7 @@ mod rate;
 mod reference;
 mod routes;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tls;
 pub mod upload;
 
@@ -50,8 +51,8 @@ pub use routes::{HealthAnswer, openapi};
 use guard::App;
 use tls::Tls;
 
-/// Threads on which the agent is asked, as that may wait.
-const BLOCKING: usize = 16;
+/// Threads on which the agent is asked, as that may wait. They are there as long as they are used.
+const BLOCKING: usize = 64;
 
 /// What is being answered has so long to end when the server stops.
 const GRACE: Duration = Duration::from_millis(500);

@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::access::Role;
 use super::error::{Answer, Error, Problem};
 use super::guard::{App, Asked, Named, Number};
-use super::upload::{self, NotDone, Push, Pushed, Then};
+use super::upload::{self, Chosen, NotDone, Push, Pushed, Then};
 use crate::config::LogstoreName;
 use crate::registry::{By, Choice, SETTINGS, Version};
 use crate::sandbox::check::{Check, Failed};
@@ -61,10 +61,11 @@ pub struct Versions {
         (status = 500, description = "The disk has failed", body = Problem),
     ))]
 pub async fn list(State(app): State<Arc<App>>, named: Named) -> Answer<Json<Versions>> {
+    let Named { name, role } = named;
     let (choice, versions, refusal) = app
-        .ask(move |app| {
-            let (choice, versions) = app.control.registry().list(&named.name)?;
-            Ok::<_, Error>((choice, versions, upload::refusal(&app.control.config(), &named.name)))
+        .ask(&role, move |app| {
+            let (choice, versions) = app.control.registry().list(&name)?;
+            Ok::<_, Error>((choice, versions, upload::refusal(&app.control.config(), &name)))
         })
         .await??;
     Ok(Json(Versions { choice, versions, refusal }))
@@ -145,13 +146,18 @@ pub async fn push(
         let (_, project) = upload::find(&config, &named.name).ok_or_else(Error::not_found)?;
         project.uploads.max_size
     };
-    let _slot = app.uploads.take(&named.role)?;
+    let slot = app.uploads.take(&named.role)?;
     let received = timeout(RECEIVING, receive(request, most)).await;
     let Received { plugin, settings, signature } =
         received.map_err(|_| Error::new(StatusCode::REQUEST_TIMEOUT, "it took too long to come"))??;
     let by = if named.role == Role::Operator { By::Operator } else { By::Project };
     let push = Push { bytes: plugin.into(), settings, signature, by, then };
-    let pushed = change(&app, named, move |app, name| upload::push(&*app.control, name, push)).await?;
+    let pushed = change(&app, named, move |app, name| {
+        // As long as its bytes are in memory, whether anybody waits for the answer or not.
+        let _slot = slot;
+        upload::push(&*app.control, name, push)
+    });
+    let pushed = pushed.await?;
     let status = if pushed.version.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(pushed)).into_response())
 }
@@ -239,12 +245,13 @@ fn settings_error(error: &serde_json::Error) -> Error {
         (status = 500, description = "The disk has failed", body = Problem),
     ))]
 pub async fn download(State(app): State<Arc<App>>, named: Named, Number(number): Number) -> Answer<Response> {
-    let slot = app.downloads.take(&named.role)?;
-    let (digest, bytes) = app
-        .ask(move |app| {
-            let digest = app.control.registry().version(&named.name, number)?.digest;
+    let Named { name, role } = named;
+    let slot = app.downloads.take(&role)?;
+    let (digest, bytes, slot) = app
+        .ask(&role, move |app| {
+            let digest = app.control.registry().version(&name, number)?.digest;
             let bytes = app.control.registry().blob(&digest).map_err(|error| Error::internal(&error))?;
-            Ok::<_, Error>((digest, bytes))
+            Ok::<_, Error>((digest, bytes, slot))
         })
         .await??;
     let headers = [(header::CONTENT_TYPE, "application/wasm".to_owned()), (header::ETAG, format!("\"{digest}\""))];
@@ -286,7 +293,7 @@ pub struct ActivateQuery {
 #[utoipa::path(post, path = "/v1/logstores/{project}/{logstore}/plugins/{version}/activate", tag = "plugins",
     params(("project" = String, Path), ("logstore" = String, Path), ("version" = u64, Path), ActivateQuery),
     responses(
-        (status = 200, description = "It runs", body = Choice),
+        (status = 200, description = "It runs", body = Chosen),
         (status = 400, description = "The version is no number, or the query makes no sense", body = Problem),
         (status = 401, description = "Without a token", body = Problem),
         (status = 403, description = "Uploads may not run", body = Problem),
@@ -300,7 +307,7 @@ pub async fn activate(
     named: Named,
     Number(number): Number,
     Asked(asked): Asked<ActivateQuery>,
-) -> Answer<Json<Choice>> {
+) -> Answer<Json<Chosen>> {
     let canary = asked.canary.map(percent_of).transpose()?;
     change(&app, named, move |app, name| upload::activate(&*app.control, name, number, canary)).await.map(Json)
 }
@@ -309,14 +316,14 @@ pub async fn activate(
 #[utoipa::path(post, path = "/v1/logstores/{project}/{logstore}/plugins/rollback", tag = "plugins",
     params(("project" = String, Path), ("logstore" = String, Path)),
     responses(
-        (status = 200, description = "What runs now", body = Choice),
+        (status = 200, description = "What runs now", body = Chosen),
         (status = 401, description = "Without a token", body = Problem),
         (status = 404, description = "There is none of that name, or it is another project's", body = Problem),
         (status = 409, description = "Nothing ran before, or another change is under way", body = Problem),
         (status = 429, description = "Too many requests", body = Problem),
         (status = 500, description = "The disk has failed", body = Problem),
     ))]
-pub async fn rollback(State(app): State<Arc<App>>, named: Named) -> Answer<Json<Choice>> {
+pub async fn rollback(State(app): State<Arc<App>>, named: Named) -> Answer<Json<Chosen>> {
     change(&app, named, |app, name| upload::rollback(&*app.control, name)).await.map(Json)
 }
 
@@ -326,11 +333,12 @@ async fn change<T: Send + 'static>(
     named: Named,
     change: impl FnOnce(&App, &LogstoreName) -> Result<T, NotDone> + Send + 'static,
 ) -> Answer<T> {
-    let changed = app.ask(move |app| {
+    let Named { name, role } = named;
+    let changed = app.ask(&role, move |app| {
         let busy =
             || Error::later(StatusCode::CONFLICT, "another change of this logstore's plugins is under way", SOON);
-        let _change = app.changes.begin(&named.name).ok_or_else(busy)?;
-        change(app, &named.name).map_err(Error::from)
+        let _change = app.changes.begin(&name).ok_or_else(busy)?;
+        change(app, &name).map_err(Error::from)
     });
     changed.await?
 }

@@ -133,9 +133,9 @@ fn health(is_wrong: Vec<String>, more: Vec<String>, role: &Role) -> Response {
     (status = 429, description = "Too many requests", body = Problem),
     (status = 503, description = "It is not", body = HealthAnswer),
 ))]
-async fn healthz(State(app): State<Arc<App>>, Extension(role): Extension<Role>) -> Answer<Response> {
-    let found = app.ask(|app| app.control.health()).await?;
-    Ok(health(found.dead, found.details, &role))
+async fn healthz(State(app): State<Arc<App>>, Extension(role): Extension<Role>) -> Response {
+    let found = app.control.health();
+    health(found.dead, found.details, &role)
 }
 
 /// Whether the agent does its work
@@ -145,9 +145,9 @@ async fn healthz(State(app): State<Arc<App>>, Extension(role): Extension<Role>) 
     (status = 429, description = "Too many requests", body = Problem),
     (status = 503, description = "It does not", body = HealthAnswer),
 ))]
-async fn readyz(State(app): State<Arc<App>>, Extension(role): Extension<Role>) -> Answer<Response> {
-    let found = app.ask(|app| app.control.health()).await?;
-    Ok(health([found.dead, found.unready].concat(), found.details, &role))
+async fn readyz(State(app): State<Arc<App>>, Extension(role): Extension<Role>) -> Response {
+    let found = app.control.health();
+    health([found.dead, found.unready].concat(), found.details, &role)
 }
 
 /// All metrics, as Prometheus reads them
@@ -159,7 +159,12 @@ async fn readyz(State(app): State<Arc<App>>, Extension(role): Extension<Role>) -
     (status = 429, description = "Too many requests", body = Problem),
 ))]
 async fn metrics(State(app): State<Arc<App>>, Known(role): Known) -> Answer<Response> {
-    let text = app.ask(move |app| exposition::text(&app.control.status(), &app.control.books(), &role)).await?;
+    let asked = role.clone();
+    let text = app.ask(&asked, move |app| {
+        let status = app.control.status(project_of(&role));
+        exposition::text(&status, &app.control.books(), &role)
+    });
+    let text = text.await?;
     Ok(([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
 }
 
@@ -186,11 +191,20 @@ async fn status(State(app): State<Arc<App>>, Known(role): Known) -> Answer<Json<
 }
 
 async fn seen(app: &Arc<App>, role: Role) -> Answer<Status> {
-    let status = app.ask(|app| app.control.status()).await?;
-    Ok(match role {
-        Role::Project(project) => status.of_project(&project),
-        _ => status,
+    let asked = role.clone();
+    app.ask(&asked, move |app| match project_of(&role) {
+        Some(project) => app.control.status(Some(project)).of_project(project),
+        None => app.control.status(None),
     })
+    .await
+}
+
+/// The one project that a role sees, if it does not see all.
+fn project_of(role: &Role) -> Option<&str> {
+    match role {
+        Role::Project(project) => Some(project),
+        _ => None,
+    }
 }
 
 /// Logstores by their names
@@ -213,7 +227,8 @@ async fn logstores(State(app): State<Arc<App>>, Known(role): Known) -> Answer<Js
         (status = 429, description = "Too many requests", body = Problem),
     ))]
 async fn logstore(State(app): State<Arc<App>>, named: Named) -> Answer<Json<LogstoreStatus>> {
-    let found = app.ask(move |app| app.control.logstore(&named.name)).await?;
+    let Named { name, role } = named;
+    let found = app.ask(&role, move |app| app.control.logstore(&name)).await?;
     found.map(Json).ok_or_else(Error::not_found)
 }
 
@@ -252,9 +267,10 @@ async fn tap(State(app): State<Arc<App>>, named: Named, Asked(asked): Asked<TapQ
     if !(1..=MOST_TAPPED).contains(&asked.limit) {
         return Err(Error::bad(format!("limit must be from 1 to {MOST_TAPPED}")));
     }
-    let slot = app.taps.take(&named.role)?;
+    let Named { name, role } = named;
+    let slot = app.taps.take(&role)?;
     let tap = Tap { before: asked.before, limit: asked.limit };
-    let receiver = app.ask(move |app| app.control.tap(&named.name, tap)).await?;
+    let receiver = app.ask(&role, move |app| app.control.tap(&name, tap)).await?;
     let receiver = receiver.map_err(|error| Error::conflict(format!("{error:#}")))?;
     let deadline = Instant::now() + TAP;
     let events = stream::unfold((receiver, asked.limit, slot), move |(mut receiver, left, slot)| async move {
@@ -276,7 +292,7 @@ async fn tap(State(app): State<Arc<App>>, named: Named, Asked(asked): Asked<TapQ
     (status = 429, description = "Too many requests", body = Problem),
 ))]
 async fn reload(State(app): State<Arc<App>>, _: Operator) -> Answer<Json<Reloaded>> {
-    let reloaded = app.ask(|app| app.control.reload()).await?;
+    let reloaded = app.ask(&Role::Operator, |app| app.control.reload()).await?;
     let refused = |error: crate::control::NotReloaded| Error::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string());
     reloaded.map(Json).map_err(refused)
 }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -40,7 +40,41 @@ struct Stub {
     health: Mutex<Health>,
     applied: AtomicU64,
     cannot_apply: AtomicBool,
+    /// Whoever asks how all is, or has something applied, waits while it is closed.
+    gate: Gate,
     lines: Vec<&'static str>,
+}
+
+/// Those that wait at it are counted.
+#[derive(Default)]
+struct Gate {
+    /// Whether it is closed, and how many wait.
+    state: Mutex<(bool, usize)>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.1 += 1;
+        self.changed.notify_all();
+        while state.0 {
+            state = self.changed.wait(state).unwrap();
+        }
+        state.1 -= 1;
+    }
+
+    fn set(&self, is_closed: bool) {
+        self.state.lock().unwrap().0 = is_closed;
+        self.changed.notify_all();
+    }
+
+    /// Waits until so many wait at it.
+    fn wait_for(&self, count: usize) {
+        let state = self.state.lock().unwrap();
+        let waited = self.changed.wait_timeout_while(state, Duration::from_secs(60), |state| state.1 != count);
+        assert!(!waited.unwrap().1.timed_out(), "there are not {count}");
+    }
 }
 
 impl Control for Stub {
@@ -60,7 +94,8 @@ impl Control for Stub {
         self.health.lock().unwrap().clone()
     }
 
-    fn status(&self) -> Status {
+    fn status(&self, _: Option<&str>) -> Status {
+        self.gate.pass();
         let names = self.config.logstores.iter().map(|logstore| logstore.name.clone());
         Status {
             projects: self.config.projects.keys().map(|name| (name.clone(), ProjectStatus::default())).collect(),
@@ -103,12 +138,13 @@ impl Control for Stub {
         Ok(Chain::new(vec![stage], OnFault::Raw))
     }
 
-    fn apply(&self, _: &LogstoreName) -> Result<()> {
+    fn apply(&self, _: &LogstoreName) -> Result<bool> {
         if self.cannot_apply.load(Ordering::Relaxed) {
             bail!("the lane is gone");
         }
+        self.gate.pass();
         self.applied.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(true)
     }
 
     fn reload(&self) -> Result<Reloaded, NotReloaded> {
@@ -157,6 +193,7 @@ sinks: {{ s: {{ type: blackhole }}, t: {{ type: blackhole }} }}
             health: Mutex::default(),
             applied: AtomicU64::new(0),
             cannot_apply: AtomicBool::new(false),
+            gate: Gate::default(),
             lines,
         });
         let server = Server::start(config.admin.as_ref().unwrap(), dir.path(), stub.clone()).unwrap();
@@ -252,7 +289,7 @@ fn unchunked(mut body: &[u8]) -> Vec<u8> {
 }
 
 /// A plugin that gives back what came in; settings with `wrong` in them it cannot take. `memory` has so many pages.
-fn component(memory: u32, at_each_call: &str) -> Vec<u8> {
+pub(crate) fn component(memory: u32, at_each_call: &str) -> Vec<u8> {
     let processor = "weir:plugin/processor@0.1.0";
     let core = format!(
         r#"(module
@@ -319,7 +356,10 @@ fn a_plugin_is_pushed_listed_chosen_and_removed() {
     let rolled = site.ask("POST", &format!("{PLUGINS}/rollback"), SHOP);
     assert_eq!((rolled.status, &rolled.json()["active"]), (200, &json!(1)));
     let canary = site.ask("POST", &format!("{PLUGINS}/2/activate?canary=10"), SHOP).json();
-    assert_eq!(canary, json!({ "active": 1, "before": 2, "canary": { "version": 2, "percent": 10 } }));
+    assert_eq!(
+        canary,
+        json!({ "active": 1, "before": 2, "canary": { "version": 2, "percent": 10 }, "pending": false })
+    );
     site.ask("DELETE", &format!("{PLUGINS}/2"), SHOP).says(409, "version 2 is in use: activate another one first");
     assert_eq!(site.ask("POST", &format!("{PLUGINS}/0/activate"), SHOP).json()["active"], 0);
     let list = site.ask("GET", PLUGINS, SHOP).json();
@@ -462,6 +502,60 @@ fn every_verb_against_own_other_and_no_project() {
     assert!(!String::from_utf8_lossy(&status.body).contains("secret"));
     site.ask("GET", "/nothing", "").says(404, "there is nothing of that name");
     site.ask("PUT", "/v1/status", OPERATOR).says(405, "not with this method");
+}
+
+#[test]
+fn whoever_asks_what_takes_long_holds_up_nobody_else() {
+    let site = Site::new();
+    site.stub.gate.set(true);
+    std::thread::scope(|scope| {
+        let shop: Vec<_> = (0..20).map(|_| scope.spawn(|| site.ask("GET", "/v1/status", SHOP).status)).collect();
+        site.stub.gate.wait_for(4);
+        let operator: Vec<_> = (0..30).map(|_| scope.spawn(|| site.ask("GET", "/metrics", OPERATOR).status)).collect();
+        site.stub.gate.wait_for(20);
+        for path in ["/healthz", "/readyz"] {
+            assert_eq!(["", SHOP, OPERATOR].map(|token| site.ask("GET", path, token).status), [200; 3]);
+        }
+        assert_eq!(site.ask("GET", "/v1/logstores/other/a", OTHER).status, 200);
+        // More of them wait for those, and all are answered.
+        assert_eq!(site.stub.gate.state.lock().unwrap().1, 20);
+        site.stub.gate.set(false);
+        for asked in shop.into_iter().chain(operator) {
+            assert_eq!(asked.join().unwrap(), 200);
+        }
+    });
+}
+
+#[test]
+fn an_upload_has_its_slot_as_long_as_it_takes_memory() {
+    let site = Site::new();
+    let plugin = component(1, "");
+    site.stub.gate.set(true);
+    // Whoever sends it does not wait for the answer.
+    let (kind, body) = multipart(&plugin, None);
+    let head = format!(
+        "POST {PLUGINS} HTTP/1.1\r\nHost: weir\r\nAuthorization: Bearer {SHOP}\r\nContent-Type: {kind}\r\nContent-Length: \
+         {}\r\n\r\n",
+        body.len()
+    );
+    let mut stream = site.connect();
+    stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+    site.stub.gate.wait_for(1);
+    drop(stream);
+    // The server has seen that by the time it has answered many others.
+    for _ in 0..50 {
+        site.ask("GET", "/healthz", OPERATOR);
+    }
+    let two = "/v1/logstores/shop/two/plugins";
+    site.push(two, SHOP, &plugin, None).says(429, "other uploads are under way");
+    site.stub.gate.set(false);
+    site.stub.gate.wait_for(0);
+    let begun = std::time::Instant::now();
+    while site.push(two, SHOP, &plugin, None).status == 429 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    assert_eq!(site.stub.applied.load(Ordering::Relaxed), 1);
 }
 
 #[test]

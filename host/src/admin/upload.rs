@@ -48,12 +48,26 @@ pub struct Pushed {
     pub version: Option<Version>,
     /// What the logstore runs now.
     pub choice: Choice,
+    /// Whether it has yet to come to it: it has no turn, or waits for something, and does so when it can.
+    #[serde(default)]
+    pub pending: bool,
     /// What it made of the logstore's last lines.
     pub report: Report,
     /// Why it would not have been activated.
     pub objection: Option<String>,
     /// The report as a table.
     pub table: String,
+}
+
+/// What was chosen of the versions that there are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Chosen {
+    /// What the logstore runs.
+    #[serde(flatten)]
+    pub choice: Choice,
+    /// Whether it has yet to come to it: it has no turn, or waits for something, and does so when it can.
+    #[serde(default)]
+    pub pending: bool,
 }
 
 /// Why an upload, or another change, was refused.
@@ -152,7 +166,7 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
     let table = report.to_string();
     if push.then == Then::Nothing {
         let choice = control.registry().choice(name)?;
-        return Ok(Pushed { version: None, choice, report, objection, table });
+        return Ok(Pushed { version: None, choice, pending: false, report, objection, table });
     }
     if let Some(objection) = objection {
         let failed = Failed { check: Check::DryRun, error: anyhow!(objection) };
@@ -173,8 +187,8 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
         Then::Canary(percent) => Some(percent),
         _ => None,
     };
-    let choice = activate(control, name, version.number, canary)?;
-    Ok(Pushed { version: Some(version), choice, report, objection: None, table })
+    let Chosen { choice, pending } = activate(control, name, version.number, canary)?;
+    Ok(Pushed { version: Some(version), choice, pending, report, objection: None, table })
 }
 
 /// Settings as a plugin is given them.
@@ -200,7 +214,7 @@ pub fn activate(
     name: &LogstoreName,
     number: u64,
     canary: Option<u8>,
-) -> Result<Choice, NotDone> {
+) -> Result<Chosen, NotDone> {
     if number != 0 {
         let config = control.config();
         let (logstore, project) = find(&config, name).context("the logstore is gone").map_err(NotDone::Broken)?;
@@ -214,7 +228,7 @@ pub fn activate(
 }
 
 /// Ends a canary, or makes what ran before run again.
-pub fn rollback(control: &dyn Control, name: &LogstoreName) -> Result<Choice, NotDone> {
+pub fn rollback(control: &dyn Control, name: &LogstoreName) -> Result<Chosen, NotDone> {
     change(control, name, || control.registry().rollback(name))
 }
 
@@ -223,15 +237,17 @@ fn change(
     control: &dyn Control,
     name: &LogstoreName,
     choose: impl FnOnce() -> Result<Choice, Refused>,
-) -> Result<Choice, NotDone> {
+) -> Result<Chosen, NotDone> {
     let registry = control.registry();
     let before = registry.choice(name)?;
     let choice = choose()?;
-    if let Err(error) = control.apply(name) {
-        registry.restore(name, &before)?;
-        return Err(NotDone::NotApplied(error));
+    match control.apply(name) {
+        Ok(is_done) => Ok(Chosen { choice, pending: !is_done }),
+        Err(error) => {
+            registry.restore(name, &before)?;
+            Err(NotDone::NotApplied(error))
+        }
     }
-    Ok(choice)
 }
 
 /// Why nothing can be uploaded for a logstore, if nothing can.

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{Receiver, channel};
 
+use super::files::keep;
 use super::keeper::Applied;
 use super::plugins::{chain, limits_of};
 use super::uploads::joined;
-use super::{Agent, lock, settings};
+use super::{Agent, settings};
 use crate::books::Books;
 use crate::config::{Config, Logstore, LogstoreName};
 use crate::control::{
@@ -32,7 +33,7 @@ const WAITING: usize = 256;
 
 impl Control for Agent {
     fn config(&self) -> Arc<Config> {
-        self.running().config.clone()
+        Agent::config(self)
     }
 
     fn registry(&self) -> &Registry {
@@ -52,8 +53,8 @@ impl Control for Agent {
         self.look_at_health()
     }
 
-    fn status(&self) -> Status {
-        self.look_at_all(FILES)
+    fn status(&self, project: Option<&str>) -> Status {
+        self.look_at_all(project, FILES)
     }
 
     fn logstore(&self, name: &LogstoreName) -> Option<LogstoreStatus> {
@@ -71,16 +72,23 @@ impl Control for Agent {
 
     fn chain(&self, name: &LogstoreName, candidate: Option<&Candidate>) -> Result<Chain> {
         let logstore = self.logstore_of(name)?;
-        let budget = self.running().tenants[&name.project].budget.clone();
-        let mut plugins = lock(&self.plugins);
+        let (budget, lane) = {
+            let running = self.running();
+            (running.tenants[&name.project].budget.clone(), running.lanes.get(&name.to_string()).cloned())
+        };
+        let mut plugins = self.plugins();
         let used = match candidate {
             None => plugins.resolve(&logstore),
             Some(Candidate { plugin, settings }) => plugins.resolve_candidate(&logstore, plugin.clone(), settings),
         };
-        chain(&used.map_err(joined)?, logstore.on_fault, &budget).map_err(joined)
+        let mut used = used.map_err(joined)?;
+        if let Some(lane) = &lane {
+            keep(&mut used, &lane.used);
+        }
+        chain(&used, logstore.on_fault, &budget).map_err(joined)
     }
 
-    fn apply(&self, name: &LogstoreName) -> Result<()> {
+    fn apply(&self, name: &LogstoreName) -> Result<bool> {
         self.apply_choice(name)
     }
 

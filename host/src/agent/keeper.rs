@@ -1,7 +1,6 @@
 //! What changes by itself while an agent runs: the file of its configuration, its plugins' files, and trials of versions.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -11,7 +10,7 @@ use anyhow::{Context, Result};
 
 use super::reload::Changed;
 use super::{Agent, lock};
-use crate::config::{self, Problem};
+use crate::config;
 use crate::secret::{Stamp, stamp};
 
 /// How often files are looked at.
@@ -31,13 +30,11 @@ pub struct Reloads {
     pub since: u64,
     /// Why the last one was refused, as long as it is the last.
     pub error: Option<String>,
-    /// Why plugins whose files have changed are not used.
-    pub plugins: Vec<Problem>,
 }
 
 impl Reloads {
     pub(super) fn begin() -> Self {
-        Reloads { applied: 0, refused: 0, since: unix_now(), error: None, plugins: Vec::new() }
+        Reloads { applied: 0, refused: 0, since: unix_now(), error: None }
     }
 }
 
@@ -56,15 +53,16 @@ impl Agent {
     pub fn reload_file(&self) -> Result<Applied> {
         let path = self.file.as_deref().context("this agent has no file of its configuration")?;
         let file = path.to_string_lossy();
+        // Whoever reads it later has what is in force later.
+        let _reloading = lock(&self.reloading);
         let applied = config::load(path).map_err(anyhow::Error::from).and_then(|loaded| {
             let warnings = loaded.warnings.iter().map(|warning| warning.in_file(&file).to_string()).collect();
-            Ok(Applied { changed: self.reload(&loaded.config, &file)?, warnings })
+            Ok(Applied { changed: self.reload_in_turn(&loaded.config, &file)?, warnings })
         });
         let mut reloads = lock(&self.reloads);
         match &applied {
             Ok(applied) => {
                 (reloads.applied, reloads.since, reloads.error) = (reloads.applied + 1, unix_now(), None);
-                reloads.plugins = Vec::new();
                 tracing::info!("the configuration is applied: {}", applied.changed);
             }
             Err(error) => {
@@ -80,42 +78,6 @@ impl Agent {
     pub fn reloads(&self) -> Reloads {
         lock(&self.reloads).clone()
     }
-
-    fn look_at_plugins(&self, known: &mut BTreeMap<PathBuf, Option<Stamp>>) {
-        let now: BTreeMap<_, _> =
-            self.plugin_files().into_iter().map(|path| (path.clone(), stamp(&path).ok())).collect();
-        let is_first = known.is_empty();
-        if *known == now || std::mem::replace(known, now).is_empty() && is_first {
-            return;
-        }
-        let (changed, problems) = self.reload_plugins();
-        for name in &changed {
-            tracing::info!(logstore = name, "has its plugins anew, as their files have changed");
-        }
-        for problem in &problems {
-            let problem = problem.in_file(&self.file_name);
-            tracing::error!("a plugin's file has changed and cannot be used; what ran goes on: {problem}");
-        }
-        lock(&self.reloads).plugins = problems;
-    }
-
-    /// The files that are looked for, whether they are there or not.
-    fn plugin_files(&self) -> Vec<PathBuf> {
-        let running = self.running();
-        let references = running.config.logstores.iter().flat_map(|logstore| &logstore.plugins);
-        let dirs = &running.config.plugin_dirs;
-        let mut files: Vec<_> = references
-            .flat_map(|used| match &used.reference {
-                config::PluginRef::Path(path) => vec![path.clone()],
-                config::PluginRef::Name(name) => dirs.iter().map(|dir| dir.join(format!("{name}.wasm"))).collect(),
-                // It cannot change.
-                config::PluginRef::Digest(_) => Vec::new(),
-            })
-            .collect();
-        files.sort();
-        files.dedup();
-        files
-    }
 }
 
 /// Looks after a running agent, on a thread of its own.
@@ -129,16 +91,19 @@ impl Keeper {
     pub fn start(agent: &Arc<Agent>) -> Result<Keeper> {
         let (orders, asked) = mpsc::channel();
         let agent = agent.clone();
-        let mut known = agent.file.as_deref().map(look_at);
+        // What has changed since it was read, which may be long ago by now, is seen at the first look.
+        let mut known = agent.file.as_deref().map(|path| agent.file_stamp.or_else(|| look_at(path)));
         let work = move || {
-            let (mut plugins, mut looks) = (BTreeMap::new(), 0);
-            agent.look_at_plugins(&mut plugins);
+            let mut looks = 0;
             loop {
                 let is_asked = match asked.recv_timeout(LOOK_EVERY) {
                     Ok(()) => true,
                     Err(mpsc::RecvTimeoutError::Timeout) => false,
                     Err(mpsc::RecvTimeoutError::Disconnected) => return,
                 };
+                if agent.is_stopping() {
+                    continue;
+                }
                 let now = agent.file.as_deref().map(look_at);
                 if is_asked || now != known {
                     known = now;
@@ -147,7 +112,8 @@ impl Keeper {
                 }
                 looks += 1;
                 if looks % SELDOM == 0 {
-                    agent.look_at_plugins(&mut plugins);
+                    agent.look_at_plugins();
+                    agent.begin_what_failed();
                     agent.judge_canaries();
                 }
             }
@@ -174,7 +140,7 @@ impl Keeper {
 
 /// What tells that the configuration has changed: its file's stamp. Behind a link that is another file's, as Kubernetes
 /// does it.
-fn look_at(path: &Path) -> Option<Stamp> {
+pub fn look_at(path: &Path) -> Option<Stamp> {
     stamp(path).ok()
 }
 

@@ -1,23 +1,21 @@
 //! How all is: what the admin server shows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::lanes::{Running, RunningLane};
-use super::{Agent, lock, uploads};
-use crate::config::Logstore;
+use super::files::Refusal;
+use super::lanes::RunningLane;
+use super::{Agent, Published, lock, uploads};
+use crate::config::{Logstore, Problem};
 use crate::control::{
     CanaryStatus, FileStatus, Health, LogstoreState, LogstoreStatus, PluginState, PluginStatus, ProjectStatus,
     ReloadStatus, SinkState, SinkStatus, Status,
 };
-use crate::lane::glance::{FileGlance, Glance};
+use crate::lane::glance::{FileGlance, Seen};
 use crate::lane::orders::Order;
 use crate::metrics::PluginAccounts;
-
-/// A lane that has no turn for so long is shown without its files.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A turn is bounded: one that takes so long never ends.
 const LONGEST_TURN: Duration = Duration::from_secs(60);
@@ -47,26 +45,24 @@ impl Agent {
         if let Some(error) = reloads.error {
             health.details.push(format!("the configuration was refused, and the one before goes on: {error}"));
         }
-        let problems = self.problems();
-        let problems = reloads.plugins.iter().chain(&problems);
+        let refused: Vec<_> = lock(&self.refusals).values().flat_map(|refusal| refusal.problems.clone()).collect();
+        let problems = refused.into_iter().chain(self.problems());
         health.details.extend(problems.map(|problem| problem.in_file(&self.file_name).to_string()));
         health
     }
 
-    pub(super) fn look_at_all(&self, files: usize) -> Status {
+    /// Of all, or of what is a project's: lanes of others are not asked.
+    pub(super) fn look_at_all(&self, project: Option<&str>, files: usize) -> Status {
+        let is_own =
+            |name: &str| project.is_none_or(|project| name.split_once('/').is_some_and(|(of, _)| of == project));
         let reloads = self.reloads();
-        let glances = self.glances(|_| true);
-        let running = self.running();
-        let mut logstores: BTreeMap<_, _> = running
-            .lanes
-            .iter()
-            .map(|(name, lane)| (name.clone(), lane_status(lane, glances.get(name), files)))
-            .collect();
-        for logstore in &running.config.logstores {
-            let stopped = || stopped(&running, logstore);
-            logstores.entry(logstore.name.to_string()).or_insert_with(stopped);
+        let mut logstores = self.look_at_lanes(is_own, files);
+        let Published { config, problems } = self.published();
+        for logstore in config.logstores.iter().filter(|logstore| is_own(&logstore.name.to_string())) {
+            logstores.entry(logstore.name.to_string()).or_insert_with(|| stopped(&problems, logstore));
         }
-        let projects = running.config.projects.iter().filter_map(|(name, project)| {
+        let running = self.running();
+        let projects = config.projects.iter().filter_map(|(name, project)| {
             let tenant = running.tenants.get(name)?;
             let usage = self.schedule.usage(tenant.number);
             let status = ProjectStatus {
@@ -99,33 +95,35 @@ impl Agent {
     }
 
     pub(super) fn look_at_one(&self, name: &str, files: usize) -> Option<LogstoreStatus> {
-        let glances = self.glances(|lane| lane == name);
-        let running = self.running();
-        if let Some(lane) = running.lanes.get(name) {
-            return Some(lane_status(lane, glances.get(name), files));
-        }
-        let logstore = running.config.logstores.iter().find(|logstore| logstore.name.to_string() == name)?;
-        Some(stopped(&running, logstore))
+        let found = self.look_at_lanes(|lane| lane == name, files).remove(name);
+        found.or_else(|| {
+            let Published { config, problems } = self.published();
+            let logstore = config.logstores.iter().find(|logstore| logstore.name.to_string() == name)?;
+            Some(stopped(&problems, logstore))
+        })
     }
 
-    /// Asks lanes how they are. One that has no turn for long is left out.
-    fn glances(&self, is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, Glance> {
-        let asked: Vec<_> = {
-            let running = self.running();
-            let wanted = running.lanes.iter().filter(|(name, _)| is_wanted(name));
-            wanted
-                .map(|(name, lane)| {
-                    let (reply, told) = mpsc::channel();
-                    lane.orders.give(Order::Look(reply));
-                    (name.clone(), told)
-                })
-                .collect()
-        };
-        let deadline = Instant::now() + PATIENCE;
-        let told = asked.into_iter().filter_map(|(name, told)| {
-            Some((name, told.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()?))
+    /// Asks lanes how they are. Of one that has no turn for long, what was last known is shown.
+    fn look_at_lanes(&self, is_wanted: impl Fn(&str) -> bool, files: usize) -> BTreeMap<String, LogstoreStatus> {
+        let running = self.running();
+        let wanted = running.lanes.iter().filter(|(name, _)| is_wanted(name)).map(|(name, lane)| {
+            if let Some(asked) = lane.glances.ask() {
+                lane.orders.give(Order::Look(asked));
+            }
+            (name.clone(), lane.glances.clone())
         });
-        told.collect()
+        let wanted: Vec<_> = wanted.collect();
+        drop(running);
+        let seen: Vec<_> = wanted.into_iter().map(|(name, glances)| (name, glances.seen())).collect();
+        let running = self.running();
+        let refusals = lock(&self.refusals);
+        // Some may have ended meanwhile.
+        let status = seen.into_iter().filter_map(|(name, seen)| {
+            let lane = running.lanes.get(&name)?;
+            let refused = refusals.get(&name).map(Refusal::words);
+            Some((name, LogstoreStatus { refused, ..lane_status(lane, &seen, files) }))
+        });
+        status.collect()
     }
 
     fn look_at_sinks(&self) -> BTreeMap<String, SinkStatus> {
@@ -146,9 +144,9 @@ impl Agent {
 }
 
 /// A logstore whose plugins cannot be used.
-fn stopped(running: &Running, logstore: &Logstore) -> LogstoreStatus {
-    let own = |problem: &&crate::config::Problem| problem.place.path.starts_with(&logstore.place.path);
-    let problems: Vec<_> = running.problems.iter().filter(own).map(|problem| problem.message.clone()).collect();
+fn stopped(problems: &[Problem], logstore: &Logstore) -> LogstoreStatus {
+    let own = |problem: &&Problem| problem.place.path.starts_with(&logstore.place.path);
+    let problems: Vec<_> = problems.iter().filter(own).map(|problem| problem.message.clone()).collect();
     LogstoreStatus {
         state: LogstoreState::Stopped,
         problem: Some(problems.join("; ")),
@@ -159,13 +157,13 @@ fn stopped(running: &Running, logstore: &Logstore) -> LogstoreStatus {
     }
 }
 
-fn lane_status(lane: &RunningLane, glance: Option<&Glance>, most_files: usize) -> LogstoreStatus {
+fn lane_status(lane: &RunningLane, seen: &Seen, most_files: usize) -> LogstoreStatus {
     let logstore = &lane.logstore;
-    let nothing = Glance::default();
-    let seen = glance.unwrap_or(&nothing);
+    let nothing = Arc::default();
+    let glance = seen.glance.as_ref().unwrap_or(&nothing);
     let plugins = lane.used.iter().zip(&lane.plugins).enumerate();
     let plugins = plugins.map(|(index, (used, counts))| {
-        let glance = seen.plugins.get(index).filter(|glance| glance.digest == used.plugin.digest && !glance.is_tried);
+        let glance = glance.plugins.get(index).filter(|glance| glance.digest == used.plugin.digest && !glance.is_tried);
         let suspended = glance.and_then(|glance| glance.suspended.clone());
         let last = suspended.clone().or(glance.and_then(|glance| glance.last_failure.clone()));
         let is_suspended = counts.suspended.load(Ordering::Relaxed) > 0;
@@ -181,13 +179,13 @@ fn lane_status(lane: &RunningLane, glance: Option<&Glance>, most_files: usize) -
     });
     let plugins: Vec<_> = plugins.collect();
     let suspended = plugins.iter().find(|plugin| plugin.state == PluginState::Suspended);
-    let problem = match glance {
-        None => {
+    let problem = match () {
+        () if !seen.is_new => {
             Some("it had no turn to say how its files are: its project is at its ceiling, or it is busy".to_owned())
         }
-        Some(glance) if glance.is_short => Some("its project's memory is used up".to_owned()),
-        Some(glance) if glance.is_held_up => Some("its sink does not take more yet".to_owned()),
-        Some(_) => suspended.map(|plugin| format!("its plugin {} is suspended", plugin.name)),
+        () if glance.is_short => Some("its project's memory is used up".to_owned()),
+        () if glance.is_held_up => Some("its sink does not take more yet".to_owned()),
+        () => suspended.map(|plugin| format!("its plugin {} is suspended", plugin.name)),
     };
     let canary = lane.canary.as_ref().zip(uploads::compare(lane)).map(|(run, comparison)| CanaryStatus {
         version: run.canary.version,
@@ -197,9 +195,13 @@ fn lane_status(lane: &RunningLane, glance: Option<&Glance>, most_files: usize) -
         other_events: comparison.other.0,
         other_failed: comparison.other.1,
     });
-    let mut files: Vec<_> = seen.files.iter().map(file_status).collect();
+    // Without a turn nothing is settled, and what lagged lags on.
+    let since = if seen.is_new { Duration::ZERO } else { seen.age };
+    let mut files: Vec<_> = glance.files.iter().map(|file| file_status(file, since)).collect();
     let (lag_bytes, lag_seconds) =
         (files.iter().map(|file| file.lag_bytes).sum(), files.iter().map(|file| file.lag_seconds).fold(0.0, f64::max));
+    // Of the same moment as its files.
+    let counts = if seen.is_new { glance.counts.clone() } else { lane.accounts.summary() };
     files.sort_by(|a, b| b.lag_bytes.cmp(&a.lag_bytes).then_with(|| a.path.cmp(&b.path)));
     files.truncate(most_files);
     LogstoreStatus {
@@ -210,11 +212,12 @@ fn lane_status(lane: &RunningLane, glance: Option<&Glance>, most_files: usize) -
         plugins,
         canary,
         sinks: logstore.sinks.clone(),
-        counts: lane.accounts.summary().into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
         lag_bytes,
         lag_seconds,
-        files_total: seen.files.len() as u64,
+        files_total: glance.files.len() as u64,
         files,
+        refused: None,
     }
 }
 
@@ -233,22 +236,27 @@ fn counted(counts: &PluginAccounts) -> PluginStatus {
     }
 }
 
-fn file_status(file: &FileGlance) -> FileStatus {
+fn file_status(file: &FileGlance, since: Duration) -> FileStatus {
+    let lag_bytes = file.lag_bytes().unwrap_or(file.read.saturating_sub(file.settled));
     FileStatus {
         path: file.path.clone(),
         size: file.size.unwrap_or(file.read),
         offset: file.read,
         settled: file.settled,
-        lag_bytes: file.lag_bytes().unwrap_or(file.read.saturating_sub(file.settled)),
-        lag_seconds: file.lag.as_secs_f64(),
+        lag_bytes,
+        lag_seconds: if lag_bytes > 0 { file.lag + since } else { file.lag }.as_secs_f64(),
     }
 }
 
 impl Agent {
     /// What a logstore is in the configuration that is in force.
     pub(super) fn logstore_of(&self, name: &crate::config::LogstoreName) -> anyhow::Result<Logstore> {
-        let running = lock(&self.running);
-        let found = running.config.logstores.iter().find(|logstore| logstore.name == *name);
+        let config = self.config();
+        let found = config.logstores.iter().find(|logstore| logstore.name == *name);
         anyhow::Context::context(found.cloned(), "there is no such logstore")
+    }
+
+    fn published(&self) -> Published {
+        lock(&self.published).clone()
     }
 }

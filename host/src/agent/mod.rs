@@ -1,10 +1,17 @@
 //! A configuration, put to work: sinks, lanes, workers, changes while they run, and an orderly end.
 //!
 //! `plugins` what the chains are made of · `lanes` the logstores that run · `reload` from one configuration to the next ·
-//! `uploads` what is uploaded, put to work · `keeper` what changes by itself · `look` how all is · `control` what the
-//! admin server may do · `settings` what the configuration says, in the words of those who do it.
+//! `changes` what may change beneath a change · `files` plugins' files that change · `uploads` what is uploaded, put to
+//! work · `keeper` what changes by itself · `look` how all is · `control` what the admin server may do · `settings` what
+//! the configuration says, in the words of those who do it.
+//!
+//! A change is prepared while nobody waits for it: compiling may take minutes, and taking settings as long as a plugin
+//! likes. Whoever then makes it holds `changing`, and looks whether what it was prepared for is still so. `running` is
+//! held for moments alone.
 
+mod changes;
 mod control;
+mod files;
 pub mod keeper;
 mod lanes;
 mod look;
@@ -38,12 +45,14 @@ use crate::sandbox::Sandbox;
 use crate::sandbox::cache::Whose;
 use crate::sandbox::compile::{ByChild, Compiler};
 use crate::schedule::Schedule;
+use crate::secret::Stamp;
 use crate::sinks::Sinks;
 use crate::source::watch::Watch;
+use changes::prepare_at_start;
+use files::Refusal;
 use keeper::Reloads;
 use lanes::Running;
 use plugins::Plugins;
-use uploads::prepare_at_start;
 
 /// Changes of settled offsets are on disk after this at the latest.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
@@ -68,14 +77,24 @@ pub struct Agent {
     file: Option<PathBuf>,
     /// What its file is called in messages.
     file_name: String,
-    /// Nothing is compiled any more.
+    /// What told of the file when it was read at the start.
+    file_stamp: Option<Stamp>,
+    /// The plugins' files as they were when they were last looked at.
+    plugin_stamps: Mutex<BTreeMap<PathBuf, Option<Stamp>>>,
+    /// Nothing is compiled any more, and no change goes on.
     is_stopping: Arc<AtomicBool>,
     reloads: Mutex<Reloads>,
+    /// Why plugins whose files have changed are not used, by logstore.
+    refusals: Mutex<BTreeMap<String, Refusal>>,
     /// In Unix seconds.
     started_at: u64,
-    /// Whoever changes what runs has these.
+    /// Whoever has it reads the configuration and applies it: the one that is read last is in force.
+    reloading: Mutex<()>,
+    /// Whoever has it changes what runs.
+    changing: Mutex<()>,
     plugins: Mutex<Plugins>,
     running: Mutex<Running>,
+    published: Mutex<Published>,
     workers: Mutex<Vec<JoinHandle<()>>>,
     writer: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
     written: Arc<Written>,
@@ -94,12 +113,23 @@ pub struct Options {
     pub taps: BTreeMap<String, Tap>,
     /// Where the configuration is read again, if it is.
     pub file: Option<PathBuf>,
+    /// Its stamp before it was read: a change after that is seen, however long the start takes.
+    pub file_stamp: Option<Stamp>,
     /// How plugins are compiled.
     pub compile: ByChild,
     /// What the process is confined to, if it is.
     pub granted: Option<Needs>,
     /// Runs plugins without fuel, and believes them: only to measure what metering and checking cost.
     pub trusts_plugins: bool,
+}
+
+/// What is in force, for all who ask: it is never held for longer than it takes to copy.
+#[derive(Clone)]
+struct Published {
+    /// Without the logstores that are for other agents.
+    config: Arc<Config>,
+    /// What keeps logstores of it from running.
+    problems: Vec<Problem>,
 }
 
 /// When the checkpoint was last written, or nothing was to be written.
@@ -132,8 +162,11 @@ impl Agent {
         let registry = Arc::new(Registry::open(&data_dir.join("registry"))?);
         let config = &for_groups(config, &options.machine_groups);
         let mut plugins = Plugins::new(sandbox, &config.plugin_dirs).with_uploads(registry.clone());
+        // What changes while they are loaded is seen.
+        let plugin_stamps = files::stamps(config);
         let schedule = Schedule::new();
-        let mut running = Running::new(config, &schedule);
+        let mut running = Running::default();
+        running.set_projects(&config.projects, &schedule);
         let (mut chains, mut problems) = (Vec::new(), Vec::new());
         for logstore in &config.logstores {
             match prepare_at_start(&running, logstore, &mut plugins, &registry, &is_stopping) {
@@ -144,7 +177,6 @@ impl Agent {
         if chains.is_empty() && !problems.is_empty() {
             return Err(ConfigErrors::new(file, problems).into());
         }
-        running.problems = problems;
         let used = |name: &str| chains.iter().any(|(logstore, ..)| logstore.sinks.iter().any(|sink| sink == name));
         let sinks = Sinks::start(config, used)?;
         let written = Arc::new(Written { begun: Instant::now(), at: AtomicU64::new(0) });
@@ -158,7 +190,13 @@ impl Agent {
             registry,
             file: options.file,
             file_name: file.to_owned(),
+            file_stamp: options.file_stamp,
+            plugin_stamps: Mutex::new(plugin_stamps),
             is_stopping,
+            refusals: Mutex::default(),
+            reloading: Mutex::default(),
+            changing: Mutex::default(),
+            published: Mutex::new(Published { config: Arc::new(config.clone()), problems }),
             reloads: Mutex::new(Reloads::begin()),
             started_at: Reloads::begin().since,
             sinks,
@@ -171,9 +209,9 @@ impl Agent {
             checkpoint,
         };
         let mut taps = options.taps;
-        for (logstore, used, chain) in chains {
-            let tap = taps.remove(&logstore.name.to_string());
-            agent.begin(&mut agent.running(), logstore, used, chain, tap)?;
+        for prepared in chains {
+            let tap = taps.remove(&prepared.0.name.to_string());
+            agent.begin(prepared, tap)?;
         }
         // Nothing that is written from now on is lost, even if this is the last that the agent does.
         agent.checkpoint.flush()?;
@@ -200,7 +238,12 @@ impl Agent {
 
     /// What keeps other logstores from running.
     pub fn problems(&self) -> Vec<Problem> {
-        self.running().problems.clone()
+        lock(&self.published).problems.clone()
+    }
+
+    /// The configuration that is in force, without the logstores that are for other agents.
+    pub fn config(&self) -> Arc<Config> {
+        lock(&self.published).config.clone()
     }
 
     /// Whether all lanes are done, which they are only if they were asked to finish.
@@ -254,6 +297,16 @@ impl Agent {
 
     fn running(&self) -> MutexGuard<'_, Running> {
         lock(&self.running)
+    }
+
+    /// Those that are loaded, and how to load others.
+    fn plugins(&self) -> Plugins {
+        lock(&self.plugins).clone()
+    }
+
+    /// Whether it has been told to stop, so that what takes time is of no use any more.
+    fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 
-use super::settings;
+use super::{lock, settings};
 use crate::budget::Budget;
 use crate::config::{self, Logstore, Place, PluginRef, Problem};
 use crate::registry::{self, Choice, Registry};
@@ -16,13 +16,20 @@ use crate::sandbox::limits::COMPONENT_BYTES;
 use crate::sandbox::{Chain, Files, Limits, Plugin, Sandbox, Stage, files};
 use crate::secret::{Stamp, stamp};
 
-/// Loads plugins, each once.
+/// Loads plugins, each once. What one of several that are cloned has loaded, all have.
+#[derive(Clone)]
 pub struct Plugins {
     sandbox: Arc<Sandbox>,
     dirs: Vec<PathBuf>,
-    loaded: BTreeMap<PathBuf, (Stamp, Arc<Plugin>)>,
+    /// Never held while something is loaded, which may take minutes.
+    loaded: Arc<Mutex<Loaded>>,
     /// Those that were uploaded; none are for a command that is not the agent.
     registry: Option<Arc<Registry>>,
+}
+
+#[derive(Default)]
+struct Loaded {
+    files: BTreeMap<PathBuf, (Stamp, Arc<Plugin>)>,
     /// By digest.
     uploaded: BTreeMap<String, Arc<Plugin>>,
 }
@@ -40,6 +47,8 @@ pub struct Used {
     pub files: Option<Arc<Files>>,
     /// The number under which it was uploaded; 0 if it was not.
     pub version: u64,
+    /// What it was found by; none if it was uploaded.
+    pub reference: Option<PluginRef>,
     /// Where the configuration says so.
     pub place: Place,
 }
@@ -49,6 +58,11 @@ impl Used {
     pub fn is_same(&self, other: &Used) -> bool {
         (&self.plugin.digest, &self.settings, &self.limits) == (&other.plugin.digest, &other.settings, &other.limits)
             && files::is_same(self.files.as_ref(), other.files.as_ref())
+    }
+
+    /// Whether it is what another was found by, in a file that has changed.
+    pub fn is_changed(&self, other: &Used) -> bool {
+        self.reference.is_some() && self.reference == other.reference && self.plugin.digest != other.plugin.digest
     }
 
     /// It alone, with an instance that has taken its settings.
@@ -65,7 +79,7 @@ impl Plugins {
     /// Looks for plugins in these directories.
     pub fn new(sandbox: Sandbox, dirs: &[PathBuf]) -> Self {
         let (sandbox, dirs) = (Arc::new(sandbox), dirs.to_owned());
-        Plugins { sandbox, dirs, loaded: BTreeMap::new(), registry: None, uploaded: BTreeMap::new() }
+        Plugins { sandbox, dirs, loaded: Arc::default(), registry: None }
     }
 
     /// Uses what was uploaded in the place of what is configured.
@@ -73,9 +87,9 @@ impl Plugins {
         Plugins { registry: Some(registry), ..self }
     }
 
-    /// Looks in these directories from now on.
-    pub fn look_in(&mut self, dirs: &[PathBuf]) {
-        self.dirs = dirs.to_owned();
+    /// The same in these directories.
+    pub fn looking_in(self, dirs: &[PathBuf]) -> Self {
+        Plugins { dirs: dirs.to_owned(), ..self }
     }
 
     /// The sandbox that they run in.
@@ -98,23 +112,46 @@ impl Plugins {
 
     /// The same with one version of what was uploaded; 0 is what is configured.
     pub fn resolve_with(&mut self, logstore: &Logstore, version: u64) -> Result<Vec<Used>, Vec<Problem>> {
+        self.resolve_beside(logstore, version, &[]).map(|(chain, _)| chain)
+    }
+
+    /// The same beside plugins that run: where a file cannot be used any more, what was found there stays. Gives also what
+    /// is wrong with such files.
+    pub fn resolve_beside(
+        &mut self,
+        logstore: &Logstore,
+        version: u64,
+        running: &[Used],
+    ) -> Result<(Vec<Used>, Vec<Problem>), Vec<Problem>> {
         let wrong = |error: anyhow::Error| vec![problem(&logstore.place, &error)];
         let slot = match version {
             0 => None,
             _ => Some(logstore.upload_slot().map_err(|error| wrong(error.into()))?),
         };
         let (mut chain, mut problems) = (Vec::with_capacity(logstore.plugins.len()), Vec::new());
+        let mut unusable = Vec::new();
         for (index, used) in logstore.plugins.iter().enumerate() {
             if slot == Some(index) {
                 continue;
             }
-            match self.find(&used.reference).and_then(|path| self.load(&path)) {
+            let limits = settings::limits(&used.limits);
+            let found = self.find(&used.reference).and_then(|path| self.load_within(&path, &limits));
+            let standing = running.iter().find(|running| running.reference.as_ref() == Some(&used.reference));
+            let plugin = match (found, standing) {
+                (Err(error), Some(standing)) => {
+                    unusable.push(problem(&used.place, &error));
+                    Ok(standing.plugin.clone())
+                }
+                (found, _) => found,
+            };
+            match plugin {
                 Ok(plugin) => chain.push(Used {
                     plugin,
                     settings: used.settings.clone(),
-                    limits: settings::limits(&used.limits),
+                    limits,
                     files: used.files.as_deref().map(Files::new),
                     version: 0,
+                    reference: Some(used.reference.clone()),
                     place: used.place.clone(),
                 }),
                 Err(error) => problems.push(problem(&used.place, &error)),
@@ -127,7 +164,7 @@ impl Plugins {
             let used = self.uploaded(logstore, slot, version).map_err(wrong)?;
             chain.insert(slot, used);
         }
-        Ok(chain)
+        Ok((chain, unusable))
     }
 
     /// A chain with another plugin in the place that uploads take.
@@ -153,15 +190,18 @@ impl Plugins {
         let version = registry.version(&logstore.name, number)?;
         let signed = logstore.plugin_keys.check(&version.digest, version.signature.as_deref());
         signed.with_context(|| format!("version {number}, which was uploaded, cannot run"))?;
-        let plugin = match self.uploaded.get(&version.digest) {
-            Some(plugin) => plugin.clone(),
+        let limits = limits_of(logstore, slot);
+        let known = lock(&self.loaded).uploaded.get(&version.digest).cloned();
+        let plugin = match known {
+            Some(plugin) => plugin,
             None => {
-                let (bytes, limits) = (registry.blob(&version.digest)?, limits_of(logstore, slot));
+                let bytes = registry.blob(&version.digest)?;
                 let plugin = self.sandbox.load_bytes(bytes.into(), &version.name, COMPONENT_BYTES, &limits)?;
-                self.uploaded.insert(version.digest.clone(), plugin.clone());
+                lock(&self.loaded).uploaded.insert(version.digest.clone(), plugin.clone());
                 plugin
             }
         };
+        plugin.check_limits(&limits)?;
         Ok(uploaded(logstore, slot, plugin, version.settings.to_string(), number))
     }
 
@@ -179,7 +219,7 @@ impl Plugins {
         files: Option<Arc<Files>>,
     ) -> Result<Stage> {
         let path = self.find(reference)?;
-        Stage::with_files(self.load(&path)?, settings, limits, &Budget::new(None), files)
+        Stage::with_files(self.load_within(&path, &limits)?, settings, limits, &Budget::new(None), files)
     }
 
     /// The file of a plugin.
@@ -187,23 +227,25 @@ impl Plugins {
         registry::find(reference, &self.dirs)
     }
 
-    /// The plugin in a file, as that is now.
-    pub fn load(&mut self, path: &Path) -> Result<Arc<Plugin>> {
-        let now = stamp(path).with_context(|| format!("plugin {}", path.display()))?;
-        if let Some((known, plugin)) = self.loaded.get(path)
-            && *known == now
-        {
-            return Ok(plugin.clone());
+    /// The plugin in a file, as that is now, if it begins with no more than these limits allow.
+    pub fn load_within(&self, path: &Path, limits: &Limits) -> Result<Arc<Plugin>> {
+        let describe = || format!("plugin {}", path.display());
+        let now = stamp(path).with_context(describe)?;
+        let known = lock(&self.loaded).files.get(path).filter(|(known, _)| *known == now).cloned();
+        if let Some((_, plugin)) = known {
+            plugin.check_limits(limits).with_context(describe)?;
+            return Ok(plugin);
         }
-        let plugin = self.sandbox.load(path)?;
-        self.loaded.insert(path.to_owned(), (now, plugin.clone()));
+        let plugin = self.sandbox.load_within(path, limits)?;
+        lock(&self.loaded).files.insert(path.to_owned(), (now, plugin.clone()));
         Ok(plugin)
     }
 
     /// Forgets those that nobody uses any more.
-    pub fn forget_unused(&mut self) {
-        self.loaded.retain(|_, (_, plugin)| Arc::strong_count(plugin) > 1);
-        self.uploaded.retain(|_, plugin| Arc::strong_count(plugin) > 1);
+    pub fn forget_unused(&self) {
+        let mut loaded = lock(&self.loaded);
+        loaded.files.retain(|_, (_, plugin)| Arc::strong_count(plugin) > 1);
+        loaded.uploaded.retain(|_, plugin| Arc::strong_count(plugin) > 1);
     }
 }
 
@@ -232,6 +274,7 @@ fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: Str
         limits: limits_of(logstore, slot),
         files: replaced.and_then(|used| used.files.as_deref()).map(Files::new),
         version,
+        reference: None,
         place: replaced.map_or(&logstore.place, |used| &used.place).clone(),
     }
 }

@@ -8,24 +8,28 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 
-use super::lanes::{Running, RunningLane};
+use super::changes::{Basis, Fallback, by_choice};
+use super::files::Refusal;
+use super::lanes::{LOOK_EVERY, Prepared, Running, RunningLane, chain_beside};
 use super::plugins::{Plugins, Used};
-use super::{Agent, for_groups, lock, settings};
-use crate::budget::Budget;
+use super::{Agent, Published, for_groups, lock};
 use crate::config::{Admin, Config, ConfigErrors, Logstore, Place, Problem, ServerTls};
 use crate::confine::Needs;
 use crate::lane::orders::{NewChain, Order};
 use crate::metrics::PluginAccounts;
-use crate::sandbox::{Chain, dry_run};
-use crate::source;
+use crate::sandbox::Chain;
 
 /// A lane that is to end has so long to settle what it has in flight.
 const SETTLE: Duration = Duration::from_secs(5);
+
+/// Why no change is made any more.
+const STOPPING: &str = "weir is stopping";
 
 /// What a new configuration has changed, by `project/logstore`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -60,164 +64,167 @@ impl fmt::Display for Changed {
 }
 
 /// What is to be done with a logstore.
-enum Plan {
-    Begin(Logstore, Vec<Used>, Chain),
-    Swap(String, Logstore, Vec<Used>, Chain),
-    BeginAnew(String, Logstore, Vec<Used>, Chain),
+struct Plan {
+    logstore: Logstore,
+    step: Step,
+    /// What it was prepared for.
+    basis: Basis,
+    /// What it runs, if what is chosen cannot be used.
+    fallback: Option<Fallback>,
+    /// Why a plugin's file that has changed is left out.
+    refusal: Option<Refusal>,
+}
+
+enum Step {
+    Begin(Vec<Used>, Chain),
+    Swap(Vec<Used>, Chain),
+    BeginAnew(Vec<Used>, Chain),
     /// Only what is said about it is another: the place in the file, for one.
-    Note(String, Logstore),
+    Note,
+}
+
+impl Plan {
+    fn name(&self) -> String {
+        self.logstore.name.to_string()
+    }
 }
 
 impl Agent {
     /// Goes on with another configuration. If anything is wrong with it, nothing changes. `file` is its name, for
     /// messages.
     pub fn reload(&self, config: &Config, file: &str) -> Result<Changed> {
-        let config = for_groups(config, &self.groups);
-        let changed = self.reload_for_us(config, file)?;
+        let _reloading = lock(&self.reloading);
+        self.reload_in_turn(config, file)
+    }
+
+    /// The same for whoever has the right to.
+    pub(super) fn reload_in_turn(&self, config: &Config, file: &str) -> Result<Changed> {
+        let changed = self.reload_for_us(for_groups(config, &self.groups), file)?;
         self.go_on_with_trials();
         Ok(changed)
     }
 
     fn reload_for_us(&self, config: Config, file: &str) -> Result<Changed> {
-        let mut plugins = lock(&self.plugins);
         let errors = |problems| ConfigErrors::new(file, problems);
         let problems = self.impossible(&config);
         if !problems.is_empty() {
             return Err(errors(problems).into());
         }
-        let before = self.running().config.plugin_dirs.clone();
-        plugins.look_in(&config.plugin_dirs);
         // Their plugins' memory is counted from the start.
         self.running().add_projects(&config.projects, &self.schedule);
-        let planned = self.plan(&config, &mut plugins);
-        let plans = match planned {
-            Ok(plans) => plans,
-            Err(problems) => {
-                plugins.look_in(&before);
-                return Err(errors(problems).into());
+        let plugins = self.plugins().looking_in(&config.plugin_dirs);
+        let mut plans = self.plan(&config, &plugins).map_err(errors)?;
+        let changing = lock(&self.changing);
+        for plan in &mut plans {
+            if !self.is_still(&plan.logstore.name, &plan.basis) {
+                *plan = self.plan_one(&plan.logstore, &config, &plugins).map_err(errors)?;
             }
-        };
+        }
+        // What may fail does so before anything ends.
+        ensure!(!self.is_stopping(), STOPPING);
+        self.checkpoint.flush()?;
         let used: BTreeSet<_> = config.logstores.iter().flat_map(|logstore| &logstore.sinks).collect();
         let next = self.sinks.prepare(&config, |name| used.contains(&name.to_owned()))?;
 
         let removed = self.removed(&config);
-        let mut changed = Changed { removed, ..Changed::default() };
+        let owed = self.end_lanes(&config, &plans, &removed);
+        // All lanes come to their ends in any case.
+        ensure!(!self.is_stopping(), STOPPING);
+        if let Err(error) = self.checkpoint.flush() {
+            tracing::error!("{error:#}; what logstores that begin anew had settled since it was written comes again");
+        }
+        let gone = self.sinks.go_on_with(next);
+        *lock(&self.plugins) = plugins.clone();
+        let (changed, problems, told) = self.carry_out(plans, removed, &owed);
+        let names: BTreeSet<_> = config.logstores.iter().map(|logstore| logstore.name.to_string()).collect();
+        lock(&self.refusals).retain(|name, _| names.contains(name));
+        self.running().failed.retain(|name| names.contains(name));
+        *lock(&self.published) = Published { config: Arc::new(config), problems };
+        drop(changing);
+        plugins.forget_unused();
+        // Nothing is on its way to them that anybody waits for.
+        gone.iter().for_each(|sender| sender.close(Duration::ZERO));
+        wait_for(told, &self.is_stopping);
+        Ok(changed)
+    }
+
+    /// Has lanes end that are to begin anew or are gone from the configuration, which its projects are given by then.
+    /// Gives what each of those that have ended had read and not settled.
+    fn end_lanes(&self, config: &Config, plans: &[Plan], removed: &BTreeSet<String>) -> BTreeMap<String, u64> {
         // Whoever only looks does not wait for lanes that end.
         let ending: Vec<_> = {
             let mut running = self.running();
             running.set_projects(&config.projects, &self.schedule);
-            let restarted = plans.iter().filter_map(|plan| match plan {
-                Plan::BeginAnew(name, ..) => Some(name),
-                _ => None,
-            });
-            let names = restarted.chain(&changed.removed);
-            names.map(|name| (name.clone(), running.lanes[name].clone())).collect()
+            let restarted = plans.iter().filter(|plan| matches!(plan.step, Step::BeginAnew(..))).map(Plan::name);
+            let names = restarted.chain(removed.iter().cloned());
+            names.filter_map(|name| running.lanes.get(&name).cloned().map(|lane| (name, lane))).collect()
         };
         // All are asked before any is waited for.
         ending.iter().for_each(|(_, lane)| lane.orders.give(Order::Retire));
         let deadline = Instant::now() + SETTLE;
-        let owed: BTreeMap<_, _> =
-            ending.iter().map(|(name, lane)| (name.clone(), self.end_lane(lane, deadline))).collect();
-        let mut running = self.running();
-        self.checkpoint.flush()?;
-        let gone = self.sinks.go_on_with(next);
-        for name in &changed.removed {
-            if let Some(lane) = running.lanes.remove(name) {
-                self.free(&mut running, &lane);
-            }
+        ending.into_iter().filter_map(|(name, lane)| Some((name, self.end_lane(&lane, deadline)?))).collect()
+    }
+
+    /// Does what is planned. A logstore that cannot begin is left out, and begun later. Gives what has changed, what is
+    /// wrong with those left out, and where others say when they have changed.
+    fn carry_out(
+        &self,
+        plans: Vec<Plan>,
+        removed: BTreeSet<String>,
+        owed: &BTreeMap<String, u64>,
+    ) -> (Changed, Vec<Problem>, Vec<mpsc::Receiver<()>>) {
+        for name in &removed {
+            self.let_go(name, owed.contains_key(name));
         }
-        let mut told = Vec::new();
+        let mut changed = Changed { removed, ..Changed::default() };
+        let (mut problems, mut told) = (Vec::new(), Vec::new());
         for plan in plans {
-            match plan {
-                Plan::Begin(logstore, used, chain) => {
-                    changed.added.insert(logstore.name.to_string());
-                    self.begin(&mut running, logstore, used, chain, None)?;
+            let name = plan.name();
+            let Plan { logstore, step, fallback, refusal, .. } = plan;
+            if let Some(fallback) = fallback {
+                fallback.write_down(&logstore.name, &self.registry);
+            }
+            self.refuse(&logstore.name, refusal);
+            let place = logstore.place.clone();
+            let begun = match step {
+                Step::Begin(used, chain) => {
+                    changed.added.insert(name.clone());
+                    self.begin((logstore, used, chain), None)
                 }
-                Plan::Swap(name, logstore, used, chain) => {
+                Step::BeginAnew(used, chain) => {
+                    changed.restarted.insert(name.clone());
+                    self.begin_anew(&name, (logstore, used, chain), owed.get(&name).copied())
+                }
+                Step::Swap(used, chain) => {
+                    let mut running = self.running();
                     told.extend(swap(&mut running, &name, used, chain));
                     if let Some(lane) = running.lanes.get_mut(&name) {
                         lane.logstore = logstore;
                     }
-                    changed.plugins.insert(name);
+                    changed.plugins.insert(name.clone());
+                    Ok(())
                 }
-                Plan::BeginAnew(name, logstore, used, chain) => {
-                    self.begin_anew(&mut running, &name, logstore, used, chain, owed[&name])?;
-                    changed.restarted.insert(name);
-                }
-                Plan::Note(name, logstore) => {
-                    if let Some(lane) = running.lanes.get_mut(&name) {
+                Step::Note => {
+                    if let Some(lane) = self.running().lanes.get_mut(&name) {
                         lane.logstore = logstore;
                     }
                     changed.untouched += 1;
+                    Ok(())
                 }
+            };
+            if let Err(error) = begun {
+                let problem = Problem::new(place, format!("it could not begin, and is tried again: {error:#}"));
+                tracing::error!("this logstore is not read: {}", problem.in_file(&self.file_name));
+                self.running().failed.insert(name);
+                problems.push(problem);
             }
         }
-        running.problems = Vec::new();
-        running.config = Arc::new(config);
-        drop(running);
-        plugins.forget_unused();
-        // Nothing is on its way to them that anybody waits for.
-        gone.iter().for_each(|sender| sender.close(Duration::ZERO));
-        wait_for(told);
-        Ok(changed)
-    }
-
-    /// Looks at the plugins' files again: a logstore gets those that have changed between two batches. Gives which did,
-    /// and what is wrong with others, which go on as they are.
-    pub fn reload_plugins(&self) -> (BTreeSet<String>, Vec<Problem>) {
-        let mut plugins = lock(&self.plugins);
-        let lanes: Vec<_> = {
-            let running = self.running();
-            running.lanes.values().map(|lane| (lane.logstore.clone(), lane.used.clone())).collect()
-        };
-        let (mut changed, mut problems, mut told) = (BTreeSet::new(), Vec::new(), Vec::new());
-        for (logstore, before) in lanes {
-            let resolved = plugins.resolve(&logstore).and_then(|used| {
-                if is_same(&used, &before) {
-                    return Ok(None);
-                }
-                let budget = self.running().tenants[&logstore.name.project].budget.clone();
-                self.try_out(&logstore, &before, &used, &budget)?;
-                let chain = super::plugins::chain(&used, logstore.on_fault, &budget)?;
-                Ok(Some((used, chain)))
-            });
-            match resolved {
-                Ok(None) => {}
-                Ok(Some((used, chain))) => {
-                    let name = logstore.name.to_string();
-                    told.extend(swap(&mut self.running(), &name, used, chain));
-                    changed.insert(name);
-                }
-                Err(found) => problems.extend(found),
-            }
-        }
-        plugins.forget_unused();
-        wait_for(told);
-        (changed, problems)
-    }
-
-    /// Objects to a chain that does worse on the logstore's last lines than the one that runs, as it does to an upload.
-    fn try_out(
-        &self,
-        logstore: &Logstore,
-        before: &[Used],
-        used: &[Used],
-        budget: &Arc<Budget>,
-    ) -> Result<(), Vec<Problem>> {
-        let chain = |used| super::plugins::chain(used, logstore.on_fault, budget);
-        let problem = |message: String| vec![Problem::new(logstore.place.clone(), message)];
-        let recent = settings::source(&logstore.files, self.tags.clone())
-            .and_then(|settings| source::recent(&settings, dry_run::BYTES))
-            .map_err(|error| problem(format!("reading its last lines: {error:#}")))?;
-        // What runs now may be in no state to be tried.
-        let report = dry_run::dry_run(chain(used)?, chain(before).ok(), &recent);
-        report.objection().map_or(Ok(()), |objection| Err(problem(objection)))
+        (changed, problems, told)
     }
 
     /// What of a configuration cannot be had without starting again.
     fn impossible(&self, config: &Config) -> Vec<Problem> {
-        let running = self.running();
-        let now = &running.config;
+        let now = self.config();
         let same = [
             ("data_dir", now.data_dir == config.data_dir),
             ("workers", now.workers == config.workers),
@@ -230,7 +237,6 @@ impl Agent {
             Problem::new(place, "cannot change while weir runs: start it again")
         });
         let mut problems: Vec<_> = fixed.collect();
-        drop(running);
         if let Some(granted) = &self.granted {
             let lacking = Needs::of(config, config.logstores.iter()).lacking(granted);
             let place = || Place { path: "confine".to_owned(), ..Place::default() };
@@ -241,7 +247,7 @@ impl Agent {
     }
 
     /// What is to be done with each logstore of a configuration, or what is wrong.
-    fn plan(&self, config: &Config, plugins: &mut Plugins) -> Result<Vec<Plan>, Vec<Problem>> {
+    fn plan(&self, config: &Config, plugins: &Plugins) -> Result<Vec<Plan>, Vec<Problem>> {
         let (mut plans, mut problems) = (Vec::new(), Vec::new());
         for logstore in &config.logstores {
             match self.plan_one(logstore, config, plugins) {
@@ -252,26 +258,41 @@ impl Agent {
         if problems.is_empty() { Ok(plans) } else { Err(problems) }
     }
 
-    fn plan_one(&self, logstore: &Logstore, config: &Config, plugins: &mut Plugins) -> Result<Plan, Vec<Problem>> {
-        let running = self.running();
-        let name = logstore.name.to_string();
-        let Some(lane) = running.lanes.get(&name) else {
-            let (logstore, used, chain) = running.prepare(logstore, plugins)?;
-            return Ok(Plan::Begin(logstore, used, chain));
-        };
-        let before = &lane.logstore;
+    fn plan_one(&self, logstore: &Logstore, config: &Config, plugins: &Plugins) -> Result<Plan, Vec<Problem>> {
+        let wrong = |error: anyhow::Error| vec![Problem::new(logstore.place.clone(), format!("{error:#}"))];
+        let basis = self.basis(&logstore.name).map_err(wrong)?;
+        let budget = self.running().tenants[&logstore.name.project].budget.clone();
+        let memory = config.projects.get(&logstore.name.project).and_then(|project| project.memory);
+        let memory = memory.map(|bytes| bytes as usize);
+        let (lane, mut plugins) = (basis.lane.as_ref(), plugins.clone());
         let differs = |sink: &String| self.sinks.differs(sink, config);
-        let is_moved =
-            before.files != logstore.files || before.sinks != logstore.sinks || logstore.sinks.iter().any(differs);
-        let is_same = before.on_fault == logstore.on_fault && is_same(&plugins.resolve(logstore)?, &lane.used);
-        if is_same && !is_moved {
-            return Ok(Plan::Note(name, logstore.clone()));
-        }
-        let (logstore, used, chain) = running.prepare(logstore, plugins)?;
-        Ok(match is_moved {
-            true => Plan::BeginAnew(name, logstore, used, chain),
-            false => Plan::Swap(name, logstore, used, chain),
-        })
+        let is_moved = lane.is_some_and(|lane| {
+            let before = &lane.logstore;
+            before.files != logstore.files || before.sinks != logstore.sinks || logstore.sinks.iter().any(differs)
+        });
+        let make = |version| {
+            let (used, refusal) = match lane {
+                Some(lane) => self.resolve_checked(logstore, version, &mut plugins, lane, &budget)?,
+                None => (plugins.resolve_with(logstore, version)?, None),
+            };
+            let stays = |lane: &RunningLane| {
+                !is_moved && lane.logstore.on_fault == logstore.on_fault && is_same(&used, &lane.used)
+            };
+            let chain = match lane.is_some_and(stays) {
+                true => None,
+                false => Some(chain_beside(logstore, &used, &budget, memory)?),
+            };
+            Ok((used, chain, refusal))
+        };
+        let made = by_choice(&basis.choice, "the configuration changed", &self.is_stopping, make);
+        let ((used, chain, refusal), fallback) = made?;
+        let step = match (lane, chain) {
+            (_, None) => Step::Note,
+            (None, Some(chain)) => Step::Begin(used, chain),
+            (Some(_), Some(chain)) if is_moved => Step::BeginAnew(used, chain),
+            (Some(_), Some(chain)) => Step::Swap(used, chain),
+        };
+        Ok(Plan { logstore: logstore.clone(), step, basis, fallback, refusal })
     }
 
     fn removed(&self, config: &Config) -> BTreeSet<String> {
@@ -279,22 +300,35 @@ impl Agent {
         self.running().lanes.keys().filter(|name| !stay.contains(*name)).cloned().collect()
     }
 
-    /// Begins a logstore again whose lane is gone.
-    fn begin_anew(
-        &self,
-        running: &mut Running,
-        name: &str,
-        logstore: Logstore,
-        used: Vec<Used>,
-        chain: Chain,
-        owed: u64,
-    ) -> Result<()> {
-        let Some(mut lane) = running.lanes.remove(name) else { return Ok(()) };
-        lane.plugins = plugins_of(&lane, &used);
-        (lane.logstore, lane.used, lane.canary) = (logstore, used, None);
-        let begun = self.put_to_work(&running.tenants[&lane.logstore.name.project], &lane, chain, owed, None);
+    /// Begins a logstore again whose lane had read so many events that were not settled when it ended.
+    fn begin_anew(&self, name: &str, (logstore, used, chain): Prepared, owed: Option<u64>) -> Result<()> {
+        let (tenant, lane) = {
+            let mut running = self.running();
+            let change = running.next_change();
+            let Some(mut lane) = running.lanes.get(name).cloned() else { return Ok(()) };
+            lane.plugins = plugins_of(&lane, &used);
+            (lane.logstore, lane.used, lane.canary, lane.change) = (logstore, used, None, change);
+            (running.tenants[&lane.logstore.name.project].clone(), lane)
+        };
+        let has_ended = owed.is_some();
+        let ready = owed.context("a turn of it takes too long");
+        let ready = ready.and_then(|owed| self.ready(&tenant, &lane, chain, owed, None));
+        let ready = ready.inspect_err(|_| self.let_go(name, has_ended))?;
+        let mut running = self.running();
+        let number = lane.number;
         running.lanes.insert(name.to_owned(), lane);
-        begun
+        self.schedule.add(number, ready);
+        Ok(())
+    }
+
+    /// Forgets a lane. Its number can be used again if it has ended.
+    fn let_go(&self, name: &str, has_ended: bool) {
+        let mut running = self.running();
+        if let Some(lane) = running.lanes.remove(name)
+            && has_ended
+        {
+            self.free(&mut running, &lane);
+        }
     }
 }
 
@@ -305,9 +339,10 @@ fn fixed_of(admin: &Option<Admin>) -> Option<(SocketAddr, &Option<ServerTls>)> {
 
 /// Has a lane go on with another chain. Gives where it says when it does.
 pub(super) fn swap(running: &mut Running, name: &str, used: Vec<Used>, chain: Chain) -> Option<mpsc::Receiver<()>> {
+    let change = running.next_change();
     let lane = running.lanes.get_mut(name)?;
     lane.plugins = plugins_of(lane, &used);
-    (lane.used, lane.canary) = (used, None);
+    (lane.used, lane.canary, lane.change) = (used, None, change);
     let (done, told) = mpsc::channel();
     lane.orders.give(Order::Swap(NewChain { chain, plugins: lane.plugins.clone() }, done));
     Some(told)
@@ -319,14 +354,25 @@ fn plugins_of(lane: &RunningLane, used: &[Used]) -> Vec<Arc<PluginAccounts>> {
     (0..used.len()).map(|index| if index < common { lane.plugins[index].clone() } else { Default::default() }).collect()
 }
 
-fn is_same(used: &[Used], other: &[Used]) -> bool {
+pub(super) fn is_same(used: &[Used], other: &[Used]) -> bool {
     used.len() == other.len() && used.iter().zip(other).all(|(used, other)| used.is_same(other))
 }
 
-/// Waits until lanes have done what they were told, which those that wait for something do later.
-pub(super) fn wait_for(told: Vec<mpsc::Receiver<()>>) {
+/// Waits a moment for lanes to do what they were told, which those do later that have no turn, or wait for something.
+/// Whether all have done it.
+pub(super) fn wait_for(told: Vec<mpsc::Receiver<()>>, is_stopping: &AtomicBool) -> bool {
     let deadline = Instant::now() + Duration::from_secs(1);
-    for told in told {
-        let _ = told.recv_timeout(deadline.saturating_duration_since(Instant::now()));
-    }
+    let is_done = |told: mpsc::Receiver<()>| {
+        while !is_stopping.load(Ordering::Relaxed) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match told.recv_timeout(left.min(LOOK_EVERY)) {
+                Ok(()) => return true,
+                Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() => {}
+                Err(_) => return false,
+            }
+        }
+        false
+    };
+    // Each is waited for, also behind one that is late.
+    told.into_iter().map(is_done).fold(true, |all, is_done| all && is_done)
 }

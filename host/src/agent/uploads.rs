@@ -1,19 +1,22 @@
 //! What is uploaded, put to work: the version that is active, and one that a part of the files tries.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::lanes::{CanaryRun, Prepared, Running, RunningLane};
-use super::plugins::{Plugins, chain};
+use super::changes::Basis;
+use super::files::Refusal;
+use super::lanes::{CanaryRun, Prepared, Running, RunningLane, chain_to_stay};
+use super::plugins::{Used, chain};
 use super::reload::{swap, wait_for};
 use super::{Agent, lock};
 use crate::config::{Logstore, LogstoreName, Problem};
 use crate::lane::orders::{NewChain, Order, Verdict};
 use crate::metrics::PluginAccounts;
-use crate::registry::{Choice, Registry};
+use crate::registry::{Canary, Choice};
+use crate::sandbox::Chain;
 
 /// A version that is tried takes the place of the other after so long, if it has done no worse.
 const TRIAL: Duration = Duration::from_secs(60);
@@ -59,35 +62,17 @@ impl Comparison {
     }
 }
 
-/// A logstore at the start. What was written down and could not be tried before the agent was killed may be of no use,
-/// and its files are to be read all the same: by the version before, or else by what is configured.
-pub(super) fn prepare_at_start(
-    running: &Running,
-    logstore: &Logstore,
-    plugins: &mut Plugins,
-    registry: &Registry,
-    is_stopping: &AtomicBool,
-) -> Result<Prepared, Vec<Problem>> {
-    let Choice { active, before, .. } = plugins.choice(logstore)?;
-    let problems = match running.prepare_with(logstore, active, plugins) {
-        Err(problems) if active != 0 => problems,
-        prepared => return prepared,
-    };
-    for other in before.into_iter().filter(|before| *before != 0).chain([0]) {
-        let Ok(prepared) = running.prepare_with(logstore, other, plugins) else { continue };
-        // What stops compiles nothing, which says nothing of the version.
-        if is_stopping.load(Ordering::Relaxed) {
-            break;
-        }
-        let note = format!("could not be used when the agent started: {}", joined(problems));
-        let name = &logstore.name;
-        tracing::error!(logstore = %name, version = active, "{note}; instead of it runs version {other}");
-        if let Err(error) = registry.fall_back(name, other, &note) {
-            tracing::error!(logstore = %name, "that is not written down: {error}");
-        }
-        return Ok(prepared);
-    }
-    Err(problems)
+/// What makes a logstore run what is chosen.
+#[derive(Default)]
+struct Steps {
+    /// It begins.
+    begin: Option<Prepared>,
+    /// The trial that is under way ends.
+    verdict: Option<Verdict>,
+    swap: Option<(Vec<Used>, Chain)>,
+    trial: Option<(Canary, Vec<Used>, Chain)>,
+    /// Why a plugin's file that has changed is left out.
+    refusal: Option<Refusal>,
 }
 
 impl Agent {
@@ -95,75 +80,86 @@ impl Agent {
     pub(super) fn go_on_with_trials(&self) {
         let is_running = |name: &LogstoreName| self.running().lanes.contains_key(&name.to_string());
         for name in self.registry.canaries().into_iter().filter(is_running) {
+            let Ok(Choice { canary: Some(canary), .. }) = self.registry.choice(&name) else { continue };
             let Err(error) = self.apply_choice(&name) else { continue };
-            if self.is_stopping.load(Ordering::Relaxed) {
+            if self.is_stopping() {
                 return;
             }
             let note = format!("could not be tried: {error:#}");
             tracing::error!(logstore = %name, "the version that was tried {note}");
-            if let Err(error) = self.registry.end_canary(&name, &note) {
+            if let Err(error) = self.registry.judge(&name, canary, Err(&note)) {
                 tracing::error!(logstore = %name, "that is not written down: {error}");
             }
         }
     }
 
-    /// Makes a lane run what the registry says by now. After an error it runs what it ran before.
-    pub(super) fn apply_choice(&self, name: &LogstoreName) -> Result<()> {
-        let mut plugins = lock(&self.plugins);
-        let choice = self.registry.choice(name)?;
-        let (logstore, runs) = {
-            let running = self.running();
-            let logstore = running.config.logstores.iter().find(|logstore| logstore.name == *name);
-            (logstore.context("there is no such logstore")?.clone(), running.lanes.contains_key(&name.to_string()))
-        };
-        if !runs {
-            let prepared = self.running().prepare(&logstore, &mut plugins);
-            let (logstore, used, chain) = prepared.map_err(joined)?;
+    /// Makes a lane run what the registry says by now. After an error it runs what it ran before. Whether it does
+    /// already: one that has no turn for a moment, or waits for something, does it later.
+    pub(super) fn apply_choice(&self, name: &LogstoreName) -> Result<bool> {
+        let prepare = |basis: &Basis| self.steps(basis.logstore(name)?, basis);
+        let told = self.change(name, prepare, |basis, steps| {
+            let Steps { begin, verdict, swap: other, trial, refusal } = steps;
+            if let Some(prepared) = begin {
+                return self.revive(&basis.config, prepared).map(|()| Vec::new());
+            }
+            self.refuse(name, refusal);
+            let ended = verdict.and_then(|verdict| self.end_trial(name, verdict));
             let mut running = self.running();
-            running.problems.retain(|problem| !problem.place.path.starts_with(&logstore.place.path));
-            return self.begin(&mut running, logstore, used, chain, None);
-        }
-        let Choice { active, canary, .. } = choice;
-        let mut told = Vec::new();
-        let (is_active, tried) = {
-            let running = self.running();
-            let lane = running.lanes.get(&name.to_string()).context("there is no such logstore")?;
-            (lane.active() == active, lane.canary.as_ref().map(|run| run.canary))
+            let swapped = other.and_then(|(used, chain)| swap(&mut running, &name.to_string(), used, chain));
+            let begun = trial.and_then(|trial| begin_trial(&mut running, name, trial));
+            Ok([ended, swapped, begun].into_iter().flatten().collect())
+        })?;
+        Ok(wait_for(told, &self.is_stopping))
+    }
+
+    fn steps(&self, logstore: &Logstore, basis: &Basis) -> Result<Steps> {
+        let mut plugins = self.plugins();
+        let budget = self.running().tenants[&logstore.name.project].budget.clone();
+        let Choice { active, canary, .. } = basis.choice;
+        let Some(lane) = &basis.lane else {
+            let used = plugins.resolve_with(logstore, active).map_err(joined)?;
+            let chain = chain_to_stay(logstore, &used, &budget).map_err(joined)?;
+            return Ok(Steps { begin: Some((logstore.clone(), used, chain)), ..Steps::default() });
         };
-        if !is_active && tried.is_some_and(|tried| tried.version == active) {
-            told.extend(self.end_trial(name, Verdict::Adopt));
-        } else if tried.is_some() && tried != canary {
-            told.extend(self.end_trial(name, Verdict::Dismiss));
-        }
-        let budget = self.running().tenants[&name.project].budget.clone();
-        let is_active = self.running().lanes.get(&name.to_string()).is_some_and(|lane| lane.active() == active);
-        if !is_active {
-            let used = plugins.resolve_with(&logstore, active).map_err(joined)?;
+        let mut steps = Steps::default();
+        let mut prepare = |version| {
+            let checked = self.resolve_checked(logstore, version, &mut plugins, lane, &budget);
+            let (used, refusal) = checked.map_err(joined)?;
             let chain = chain(&used, logstore.on_fault, &budget).map_err(joined)?;
-            told.extend(swap(&mut self.running(), &name.to_string(), used, chain));
+            anyhow::Ok(((used, chain), refusal))
+        };
+        let is_active = lane.active() == active;
+        let tried = lane.canary.as_ref().map(|run| run.canary);
+        let is_adopted = !is_active && tried.is_some_and(|tried| tried.version == active);
+        steps.verdict = match tried {
+            Some(_) if is_adopted => Some(Verdict::Adopt),
+            Some(tried) if canary != Some(tried) => Some(Verdict::Dismiss),
+            _ => None,
+        };
+        let swaps = !is_active && !is_adopted;
+        if swaps {
+            let (other, refusal) = prepare(active)?;
+            (steps.swap, steps.refusal) = (Some(other), refusal);
         }
-        if let Some(canary) = canary.filter(|canary| tried != Some(*canary)) {
-            let used = plugins.resolve_with(&logstore, canary.version).map_err(joined)?;
-            let chain = chain(&used, logstore.on_fault, &budget).map_err(joined)?;
-            let mut running = self.running();
-            let lane = running.lanes.get_mut(&name.to_string()).context("there is no such logstore")?;
-            let counts: Vec<Arc<PluginAccounts>> = used.iter().map(|_| Arc::default()).collect();
-            let (done, began) = mpsc::channel();
-            let new = NewChain { chain, plugins: counts.clone() };
-            lane.orders.give(Order::Try(new, canary.percent, done));
-            let before = judged(lane, &lane.plugins);
-            lane.canary = Some(CanaryRun { canary, used, plugins: counts, begun: Instant::now(), before });
-            told.push(began);
+        // With another chain beside it, it begins anew.
+        if let Some(canary) = canary.filter(|canary| swaps || tried != Some(*canary)) {
+            let ((used, chain), refusal) = prepare(canary.version)?;
+            steps.trial = Some((canary, used, chain));
+            steps.refusal = steps.refusal.take().or(refusal);
         }
-        drop(plugins);
-        wait_for(told);
-        Ok(())
+        if !swaps && steps.trial.is_none() {
+            // Nothing was looked at.
+            steps.refusal = lock(&self.refusals).get(&logstore.name.to_string()).cloned();
+        }
+        Ok(steps)
     }
 
     fn end_trial(&self, name: &LogstoreName, verdict: Verdict) -> Option<mpsc::Receiver<()>> {
         let mut running = self.running();
+        let change = running.next_change();
         let lane = running.lanes.get_mut(&name.to_string())?;
         let run = lane.canary.take()?;
+        lane.change = change;
         if verdict == Verdict::Adopt {
             (lane.used, lane.plugins) = (run.used, run.plugins);
         }
@@ -181,20 +177,44 @@ impl Agent {
                 lane.and_then(|lane| Some((compare(lane)?, lane.canary.as_ref()?.begun, lane.canary.as_ref()?.canary)))
             };
             let Some((comparison, begun, canary)) = judged else { continue };
-            let ended = if let Some(complaint) = comparison.complaint() {
-                tracing::warn!(logstore = %name, version = canary.version, "{complaint}");
-                self.registry.end_canary(&name, &complaint)
-            } else if begun.elapsed() >= TRIAL && comparison.tried.0 >= TRIED {
-                tracing::info!(logstore = %name, version = canary.version, "its trial went well; it is active now");
-                self.registry.activate(&name, canary.version)
-            } else {
+            let complaint = comparison.complaint();
+            if complaint.is_none() && (begun.elapsed() < TRIAL || comparison.tried.0 < TRIED) {
                 continue;
+            }
+            let verdict = complaint.as_deref().map_or(Ok(()), Err);
+            // Somebody may have ended it, or have begun another.
+            let ended = match self.registry.judge(&name, canary, verdict) {
+                Ok(false) => continue,
+                Ok(true) => self.apply_choice(&name),
+                Err(error) => Err(error.into()),
             };
-            if let Err(error) = ended.map_err(anyhow::Error::from).and_then(|_| self.apply_choice(&name)) {
-                tracing::error!(logstore = %name, "a trial cannot be ended: {error:#}");
+            match (&complaint, ended) {
+                (_, Err(error)) => tracing::error!(logstore = %name, "a trial cannot be ended: {error:#}"),
+                (Some(complaint), _) => tracing::warn!(logstore = %name, version = canary.version, "{complaint}"),
+                (None, _) => {
+                    tracing::info!(logstore = %name, version = canary.version, "its trial went well; it is active now");
+                }
             }
         }
     }
+}
+
+/// Has a part of a lane's files try another chain. Gives where it says when they do.
+fn begin_trial(
+    running: &mut Running,
+    name: &LogstoreName,
+    (canary, used, chain): (Canary, Vec<Used>, Chain),
+) -> Option<mpsc::Receiver<()>> {
+    let change = running.next_change();
+    let lane = running.lanes.get_mut(&name.to_string())?;
+    let counts: Vec<Arc<PluginAccounts>> = used.iter().map(|_| Arc::default()).collect();
+    let (done, began) = mpsc::channel();
+    let new = NewChain { chain, plugins: counts.clone() };
+    lane.orders.give(Order::Try(new, canary.percent, done));
+    let before = judged(lane, &lane.plugins);
+    lane.canary = Some(CanaryRun { canary, used, plugins: counts, begun: Instant::now(), before });
+    lane.change = change;
+    Some(began)
 }
 
 /// How the version that a lane tries does beside the other.

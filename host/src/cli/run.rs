@@ -16,7 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::config_file::ConfigFile;
 use super::tombstone::{self, Tombstone};
 use crate::admin::Server;
-use crate::agent::keeper::Keeper;
+use crate::agent::keeper::{Keeper, look_at};
 use crate::agent::{self, Agent, GRACE, Options, is_for};
 use crate::config::units::{DURATION_HINT, parse_duration, show_duration};
 use crate::config::{Config, ConfigErrors, Confine, Place, Problem};
@@ -68,6 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     super::start_log("info");
     let signals = Signals::listen()?;
     let file = args.config.name();
+    let file_stamp = look_at(&args.config.path());
     let loaded = args.config.load()?;
     for warning in &loaded.warnings {
         tracing::warn!("{}", warning.in_file(&file));
@@ -89,6 +90,7 @@ pub fn run(args: &Args) -> Result<()> {
         compile,
         granted,
         file: Some(args.config.path()),
+        file_stamp,
         ..Options::default()
     };
     let agent = match Agent::start(config, &file, options) {
@@ -228,7 +230,8 @@ struct Told {
 
 /// What a signal says.
 enum News {
-    Stop,
+    /// It came then.
+    Stop(Instant),
     Reload,
 }
 
@@ -260,7 +263,7 @@ impl Signals {
             });
             told_by.store(true, Ordering::Relaxed);
             // More of them change nothing: they stay caught when nobody waits for them.
-            let _ = told.send(News::Stop);
+            let _ = told.send(News::Stop(Instant::now()));
         };
         thread::Builder::new().name("signals".to_owned()).spawn(wait).context("starting a thread for signals")?;
         Ok(Told { flag, news })
@@ -292,11 +295,13 @@ impl Told {
                 None => LOOK,
             };
             match (self.news.recv_timeout(pause), &keeper) {
-                (Ok(News::Stop), _) => {
+                (Ok(News::Stop(at)), _) => {
+                    // The time runs while the keeper comes to its end.
+                    let deadline = at + args.grace.unwrap_or(GRACE);
                     if let Some(keeper) = keeper.take() {
                         keeper.stop();
                     }
-                    return end(agent, args);
+                    return end(agent, args, deadline);
                 }
                 (Ok(News::Reload), Some(keeper)) => keeper.reload(),
                 _ => {}
@@ -306,10 +311,9 @@ impl Told {
     }
 }
 
-/// Has the agent come to its end, after a signal. Gives what is left of the grace.
-fn end(agent: &Agent, args: &Args) -> Duration {
+/// Has the agent come to its end by then, after a signal. Gives what is left of the grace.
+fn end(agent: &Agent, args: &Args, deadline: Instant) -> Duration {
     let grace = args.grace.unwrap_or(GRACE);
-    let deadline = Instant::now() + grace;
     if args.finish_on_stop {
         agent.finish();
         let enough = deadline - grace / SETTLING;

@@ -209,6 +209,9 @@ fn failures(logstores: &BTreeMap<String, LogstoreStatus>) -> String {
         if let Some(problem) = &logstore.problem {
             tell(&format!("{}: {problem}", state_name(logstore.state)));
         }
+        if let Some(refused) = &logstore.refused {
+            tell(&format!("a plugin's file has changed and is not used: {refused}"));
+        }
         if !logstore.root_exists {
             tell(&format!("its root {} does not exist", logstore.root));
         }

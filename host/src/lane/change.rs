@@ -7,7 +7,7 @@
 
 use std::sync::mpsc;
 
-use super::orders::{NewChain, Order, Verdict};
+use super::orders::{NewChain, Order, Verdict, is_open};
 use super::{FileState, Lane};
 use crate::sandbox::Chain;
 use crate::schedule::Turn;
@@ -50,9 +50,12 @@ impl Lane {
                 }
                 Order::Try(chain, part, done) => self.changes.push_back(Change::Try(chain, part, done)),
                 Order::EndTrial(verdict, done) => self.changes.push_back(Change::EndTrial(verdict, done)),
-                Order::Tap(tap) => self.taps.push(tap),
-                // Whoever asked may have gone.
-                Order::Look(reply) => _ = reply.send(self.glance()),
+                Order::Tap(tap) => {
+                    // No batch may come for long that would tell which of them have gone.
+                    self.taps.retain_mut(is_open);
+                    self.taps.push(tap);
+                }
+                Order::Look(asked) => asked.tell(self.glance()),
                 Order::Retire => self.is_retiring = true,
                 Order::Abandon => self.is_abandoned = true,
             }

@@ -1,7 +1,8 @@
 //! How a lane is: its files, how far each is read and settled, and how far behind that is.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Lane;
@@ -11,6 +12,85 @@ use crate::source::identity::FileId;
 
 /// Sizes that are remembered of a file.
 const SIZES: usize = 8;
+
+/// What a lane has said of itself is as good as new for so long: to say it is work, which its project pays for.
+const FRESH: Duration = Duration::from_millis(250);
+
+/// A lane that has no turn for so long is not waited for any more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What a lane says of itself: it is asked once for all who want to know.
+#[derive(Default)]
+pub struct Glances {
+    state: Mutex<Said>,
+    told: Condvar,
+}
+
+#[derive(Default)]
+struct Said {
+    /// When it was asked what it has not said yet.
+    asked: Option<Instant>,
+    /// What it said last, and when.
+    last: Option<(Instant, Arc<Glance>)>,
+}
+
+/// What is known of how a lane is.
+#[derive(Clone, Default)]
+pub struct Seen {
+    /// What it said last.
+    pub glance: Option<Arc<Glance>>,
+    /// How long ago that was.
+    pub age: Duration,
+    /// Whether it has had a turn to say it since it was asked.
+    pub is_new: bool,
+}
+
+/// A question that a lane has yet to answer.
+pub struct Asked(Arc<Glances>);
+
+impl Glances {
+    /// Begins a question, if what is known is old and nobody waits for an answer already.
+    pub fn ask(self: &Arc<Self>) -> Option<Asked> {
+        let mut said = self.lock();
+        let is_fresh = said.last.as_ref().is_some_and(|(at, _)| at.elapsed() < FRESH);
+        if is_fresh || said.asked.is_some() {
+            return None;
+        }
+        said.asked = Some(Instant::now());
+        Some(Asked(self.clone()))
+    }
+
+    /// Waits for the answer, and gives what is known then. Of a lane that was asked long ago no answer is awaited, so
+    /// that those who ask often do not all wait.
+    pub fn seen(&self) -> Seen {
+        let mut said = self.lock();
+        while let Some(left) = said.asked.and_then(|asked| PATIENCE.checked_sub(asked.elapsed())) {
+            said = self.told.wait_timeout(said, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let is_new = said.asked.is_none() && said.last.is_some();
+        let age = said.last.as_ref().map_or(Duration::ZERO, |(at, _)| at.elapsed());
+        Seen { glance: said.last.as_ref().map(|(_, glance)| glance.clone()), age, is_new }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Said> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    /// Answers it.
+    pub fn tell(self, glance: Glance) {
+        self.0.lock().last = Some((Instant::now(), Arc::new(glance)));
+    }
+}
+
+impl Drop for Asked {
+    /// Answered, or never to be: the lane has ended.
+    fn drop(&mut self) {
+        self.0.lock().asked = None;
+        self.0.told.notify_all();
+    }
+}
 
 /// How a lane is at a moment.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +103,8 @@ pub struct Glance {
     pub is_held_up: bool,
     /// Whether its project has no memory left.
     pub is_short: bool,
+    /// What it had counted by then.
+    pub counts: BTreeMap<&'static str, u64>,
 }
 
 /// How far a file is.
@@ -154,6 +236,7 @@ impl Lane {
             plugins: plugins.map(plugin).collect(),
             is_held_up: self.is_full(),
             is_short: self.budget.is_full(),
+            counts: self.accounts.summary(),
         }
     }
 
@@ -191,6 +274,33 @@ impl Lane {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lane_is_asked_once_for_all_who_want_to_know() {
+        let glances = Arc::new(Glances::default());
+        let asked = glances.ask().unwrap();
+        assert!(glances.ask().is_none());
+        let waiting = std::thread::spawn({
+            let glances = glances.clone();
+            move || glances.seen()
+        });
+        asked.tell(Glance { is_short: true, ..Glance::default() });
+        let seen = waiting.join().unwrap();
+        assert!(seen.is_new && seen.glance.unwrap().is_short);
+        // It is as good as new for a while, and then asked again.
+        assert!(glances.ask().is_none() && glances.seen().is_new);
+        glances.lock().last.as_mut().unwrap().0 -= FRESH;
+        let asked = glances.ask().unwrap();
+        // It has no turn: only the first wait for it, and the last that it said is what is known.
+        glances.lock().asked = Some(Instant::now() - PATIENCE);
+        let begun = Instant::now();
+        let seen = glances.seen();
+        assert!(begun.elapsed() < PATIENCE / 2 && glances.ask().is_none());
+        assert!(!seen.is_new && seen.age >= FRESH && seen.glance.unwrap().is_short);
+        // Nor does anybody wait for one that has ended.
+        drop(asked);
+        assert!(glances.ask().is_some());
+    }
 
     #[test]
     fn lag_is_counted_from_when_the_first_unsettled_byte_was_seen() {

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use super::Tap;
-use super::glance::Glance;
+use super::glance::Asked;
+use crate::event::Batch;
 use crate::metrics::PluginAccounts;
 use crate::sandbox::Chain;
 
@@ -21,7 +22,7 @@ pub enum Order {
     /// Shows events before and after the chain.
     Tap(Tap),
     /// Says how it is.
-    Look(mpsc::Sender<Glance>),
+    Look(Asked),
     /// Reads nothing more, and ends when what is in flight is settled.
     Retire,
     /// Ends now; what is in flight stays unsettled.
@@ -45,6 +46,12 @@ pub struct NewChain {
     pub plugins: Vec<Arc<PluginAccounts>>,
 }
 
+/// Whether whoever looks on has not seen enough.
+pub(super) fn is_open(tap: &mut Tap) -> bool {
+    let nothing = Batch::default();
+    tap(&nothing, &nothing)
+}
+
 /// Where orders wait until the lane's next turn.
 pub struct Orders {
     are_there: AtomicBool,
@@ -61,6 +68,13 @@ impl Orders {
     /// Gives an order, to be obeyed when the lane has its next turn.
     pub fn give(&self, order: Order) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(order, Order::Tap(_)) {
+            // A lane may have no turn for long, and those who look on come and go.
+            waiting.retain_mut(|order| match order {
+                Order::Tap(tap) => is_open(tap),
+                _ => true,
+            });
+        }
         waiting.push(order);
         self.are_there.store(true, Ordering::Release);
         drop(waiting);
@@ -75,5 +89,26 @@ impl Orders {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.are_there.store(false, Ordering::Release);
         std::mem::take(&mut *waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_look_on_and_go_are_not_kept_for_a_lane_without_turns() {
+        let orders = Orders::new(Box::new(|| {}));
+        let is_open = Arc::new(AtomicBool::new(true));
+        for number in 0..1000 {
+            let is_open = is_open.clone();
+            let tap: Tap = Box::new(move |_, _| number == 0 && is_open.load(Ordering::Relaxed));
+            orders.give(Order::Tap(tap));
+            orders.give(Order::Retire);
+        }
+        let count = |orders: &[Order]| orders.iter().filter(|order| matches!(order, Order::Tap(_))).count();
+        let waiting = orders.take();
+        // The one that is open, and the last to come, of which nothing is known yet.
+        assert_eq!((count(&waiting), waiting.len()), (2, 1002));
     }
 }

@@ -53,7 +53,16 @@ fn versions_come_and_go_and_are_chosen() {
         let error = registry.remove(&shop, number).unwrap_err().to_string();
         assert_eq!(error, format!("version {number} is in use: activate another one first"));
     }
-    assert_eq!(registry.end_canary(&shop, "it fails more").unwrap(), choice(1, Some(0), None));
+    // Of another trial nothing is said.
+    let tried = registry.choice(&shop).unwrap().canary.unwrap();
+    let other = Canary { percent: tried.percent + 1, ..tried };
+    assert!(!registry.judge(&shop, other, Ok(())).unwrap() && !registry.judge(&shop, other, Err("no")).unwrap());
+    assert_eq!(registry.choice(&shop).unwrap(), choice(1, Some(0), Some((tried.version, tried.percent))));
+    assert!(registry.judge(&shop, tried, Err("it fails more")).unwrap());
+    assert_eq!(registry.choice(&shop).unwrap(), choice(1, Some(0), None));
+    // It is over: what went well is not begun again.
+    assert!(!registry.judge(&shop, tried, Ok(())).unwrap());
+    assert_eq!(registry.choice(&shop).unwrap(), choice(1, Some(0), None));
     assert_eq!(registry.version(&shop, 2).unwrap().note.as_deref(), Some("it fails more"));
     registry.begin_canary(&shop, Canary { version: 2, percent: 99 }).unwrap();
     assert_eq!(registry.version(&shop, 2).unwrap().note, None);
@@ -246,7 +255,10 @@ fn change(registry: &Registry, random: &mut fastrand::Rng) -> Result<(), Refused
         0..=2 => add(registry, logstore, &[random.u8(0..5)]).map(drop),
         3 => registry.activate(&shop, number).map(drop),
         4 => registry.begin_canary(&shop, Canary { version: number, percent }).map(drop),
-        5 => registry.end_canary(&shop, "why").map(drop),
+        5 => match registry.choice(&shop).unwrap().canary {
+            Some(canary) => registry.judge(&shop, canary, Err("why")).map(drop),
+            None => Ok(()),
+        },
         6 => registry.rollback(&shop).map(drop),
         _ => registry.remove(&shop, number),
     }

@@ -322,12 +322,23 @@ impl Registry {
         })
     }
 
-    /// Ends the canary, if there is one: what is active stays so. `note` says why.
-    pub fn end_canary(&self, name: &LogstoreName, note: &str) -> Result<Choice, Refused> {
+    /// Ends a trial by what came of it: the version is active from now on, or goes, and the error says why. Whether that
+    /// trial was still under way: nothing is changed if not.
+    pub fn judge(&self, name: &LogstoreName, canary: Canary, verdict: Result<(), &str>) -> Result<bool, Refused> {
+        let mut goes_on = false;
         self.change(name, |record| {
-            record.end_canary(note);
+            goes_on = record.choice.canary == Some(canary);
+            match verdict {
+                _ if !goes_on => {}
+                Ok(()) => {
+                    record.find_mut(canary.version)?.note = None;
+                    record.activate(canary.version);
+                }
+                Err(note) => _ = record.end_canary(note),
+            }
             Ok(())
-        })
+        })?;
+        Ok(goes_on)
     }
 
     /// Ends a canary; or if there is none, activates what was active before.

@@ -80,7 +80,7 @@ pub struct Admitted {
     /// The names of what it exports.
     pub exports: Vec<String>,
     /// What it takes as soon as it is instantiated.
-    takes: Takes,
+    pub(super) takes: Takes,
 }
 
 /// Reads a file and checks it.
@@ -180,7 +180,7 @@ pub(super) struct Outline {
 
 /// What something takes as soon as it is instantiated.
 #[derive(Clone, Copy, Default)]
-struct Takes {
+pub(super) struct Takes {
     /// Bytes of linear memory.
     memory: u64,
     /// Elements of tables.
@@ -199,7 +199,7 @@ impl Takes {
         self.instances += other.instances;
     }
 
-    fn check(&self, limits: &Limits) -> Result<()> {
+    pub(super) fn check(&self, limits: &Limits) -> Result<()> {
         for (what, takes, most) in [
             ("bytes of memory", self.memory, limits.memory),
             ("elements of tables", self.table_elements, limits.table_elements),

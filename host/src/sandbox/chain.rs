@@ -1,9 +1,11 @@
 //! The plugins of a logstore, in order: a batch in, a batch out, and every event accounted for.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::passage::{Passage, Step};
 use super::stage::Stage;
+use crate::budget::Budget;
 use crate::event::Batch;
 
 /// Time after which a batch that needs more gives the worker back.
@@ -157,6 +159,11 @@ impl Chain {
     /// Lets the first instances go, which have shown that the settings are accepted. What that has cost is not counted.
     pub fn begin(&mut self) {
         self.stages.iter_mut().for_each(Stage::begin);
+    }
+
+    /// The same, with the memory of later instances from another budget.
+    pub fn begin_with(&mut self, budget: &Arc<Budget>) {
+        self.stages.iter_mut().for_each(|stage| stage.begin_with(budget));
     }
 
     /// Lets the instances go; they are made again when they are needed.

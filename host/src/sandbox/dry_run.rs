@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -108,9 +109,14 @@ pub struct Example {
 }
 
 /// Sends events through both chains, which are of no other use then. The batches of a file follow one another.
-pub fn dry_run(mut candidate: Chain, running: Option<Chain>, batches: &[Batch]) -> Report {
-    let mut new = Trial::of(&mut candidate, batches);
-    let old = running.map(|mut running| Trial::of(&mut running, batches));
+pub fn dry_run(candidate: Chain, running: Option<Chain>, batches: &[Batch]) -> Report {
+    dry_run_until(&AtomicBool::new(false), candidate, running, batches)
+}
+
+/// The same, cut short as soon as it is to stop.
+pub fn dry_run_until(stop: &AtomicBool, mut candidate: Chain, running: Option<Chain>, batches: &[Batch]) -> Report {
+    let mut new = Trial::of(&mut candidate, batches, stop);
+    let old = running.map(|mut running| Trial::of(&mut running, batches, stop));
     let failed_before = old.as_ref().map(|old| old.failures.keys().copied().collect::<BTreeSet<_>>());
     let is_new = |event: &&(usize, u64)| failed_before.as_ref().is_none_or(|before| !before.contains(event));
     let examples = new.failures.keys().filter(is_new).take(EXAMPLES);
@@ -161,7 +167,7 @@ struct Trial {
 }
 
 impl Trial {
-    fn of(chain: &mut Chain, batches: &[Batch]) -> Trial {
+    fn of(chain: &mut Chain, batches: &[Batch], stop: &AtomicBool) -> Trial {
         chain.keep_all();
         let mut trial = Trial::default();
         let (mut held, mut tally) = (Held::default(), Tally::default());
@@ -177,8 +183,10 @@ impl Trial {
                 trial.outcome.cut_short = Some(format!("it took more than {} s of CPU time", TIME.as_secs()));
                 break;
             }
-            let Some(made) = send(chain, batch.clone(), &mut held, is_last) else {
-                trial.outcome.cut_short = Some("its project has no memory left".to_owned());
+            let Some(made) = send(chain, batch.clone(), &mut held, is_last, stop) else {
+                let why =
+                    if stop.load(Ordering::Relaxed) { "weir is stopping" } else { "its project has no memory left" };
+                trial.outcome.cut_short = Some(why.to_owned());
                 break;
             };
             let end = batch.first + batch.len() as u64;
@@ -242,11 +250,14 @@ impl Outcome {
     }
 }
 
-/// Sends a batch through; none if there is no memory for it.
-fn send(chain: &mut Chain, batch: Batch, held: &mut Held, is_last: bool) -> Option<Batch> {
+/// Sends a batch through; none if there is no memory for it, or if it is to stop.
+fn send(chain: &mut Chain, batch: Batch, held: &mut Held, is_last: bool, stop: &AtomicBool) -> Option<Batch> {
     let mut passage = Passage::new(batch, is_last);
     let mut short_since = None;
     loop {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
         let now = Instant::now();
         match chain.advance(&mut passage, held, now) {
             Step::Done => return Some(passage.into_made().0),

@@ -37,7 +37,7 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use wasmtime::{Engine, Store};
 
-use admission::Admitted;
+use admission::{Admitted, Takes};
 use api::v0_1;
 use check::{Check, During, Failed};
 use compile::Compiler;
@@ -80,6 +80,14 @@ impl Sandbox {
         self.compile(admitted).with_context(|| format!("plugin {}", path.display()))
     }
 
+    /// The same, if it begins with no more than these limits allow: what doesn't is not compiled.
+    pub fn load_within(&self, path: &Path, limits: &Limits) -> Result<Arc<Plugin>> {
+        let describe = || format!("plugin {}", path.display());
+        let admitted = admission::admit_file(path)?;
+        admitted.check_limits(limits).with_context(describe)?;
+        self.compile(admitted).with_context(describe)
+    }
+
     /// Admits, compiles and links the plugin of these bytes, of which there are at most so many. `name` is used if it
     /// doesn't say one.
     pub fn load_bytes(&self, bytes: Bytes, name: &str, most: u64, limits: &Limits) -> Result<Arc<Plugin>, Failed> {
@@ -93,8 +101,8 @@ impl Sandbox {
         let ready = v0_1::link(&self.linker, &component)?;
         let (engine, is_metered) = (self.engine.clone(), self.is_metered);
         let reads_files = admitted.reads_files();
-        let Admitted { metadata, digest, .. } = admitted;
-        Ok(Arc::new(Plugin { metadata, digest, reads_files, ready, engine, is_metered }))
+        let Admitted { metadata, digest, takes, .. } = admitted;
+        Ok(Arc::new(Plugin { metadata, digest, reads_files, takes, ready, engine, is_metered }))
     }
 }
 
@@ -106,6 +114,8 @@ pub struct Plugin {
     pub digest: String,
     /// Whether it imports `files`.
     pub reads_files: bool,
+    /// What it takes as soon as it is instantiated.
+    takes: Takes,
     /// Compiled, with its imports resolved.
     ready: v0_1::Ready,
     engine: Engine,
@@ -116,6 +126,12 @@ impl Plugin {
     /// The name that its users know it by.
     pub fn name(&self) -> &str {
         &self.metadata.name
+    }
+
+    /// Whether it can be instantiated within these limits, as far as it says itself. It is loaded once for all that use
+    /// it, and each has limits of its own.
+    pub fn check_limits(&self, limits: &Limits) -> Result<(), Failed> {
+        self.takes.check(limits).during(Check::Limits)
     }
 
     fn fuel(&self, store: &mut Store<guest::Guest>, amount: u64) -> wasmtime::Result<()> {

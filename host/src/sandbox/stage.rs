@@ -153,6 +153,12 @@ impl Stage {
         self.stats = Stats::default();
     }
 
+    /// The same, with the memory of later instances from another budget.
+    pub fn begin_with(&mut self, budget: &Arc<Budget>) {
+        self.begin();
+        self.budget = budget.clone();
+    }
+
     /// Lets its instance go, and the names of what it made.
     pub fn forget(&mut self) {
         self.rest();

@@ -2,7 +2,7 @@
 //!
 //! Rooms: [`client`] what asks it · [`description`] whether it is as the OpenAPI document says · [`tokens`] who may do
 //! what · [`killed`] `kill -9` while plugins and the configuration change · [`unusable`] a choice that cannot run ·
-//! [`numbers`] how soon, and what others notice of it · [`certificates`] that are replaced · [`page`] the commands of the
+//! [`waiting`] what takes long · [`numbers`] how soon, and what others notice of it · [`certificates`] that are replaced · [`page`] the commands of the
 //! documentation.
 
 mod certificates;
@@ -13,6 +13,7 @@ mod numbers;
 mod page;
 mod tokens;
 mod unusable;
+mod waiting;
 
 use std::fs;
 

@@ -16,7 +16,7 @@ use reqwest::multipart::{Form, Part};
 use super::progress::Progress;
 use super::registry::{self, Registry};
 use super::sign::signature_beside;
-use super::versions::{percent, runs};
+use super::versions::{later, percent, runs};
 use crate::admin::Problem;
 use crate::admin::upload::Pushed;
 use crate::cli::Usage;
@@ -297,7 +297,7 @@ fn passed(name: &LogstoreName, pushed: &Pushed, colours: bool) -> String {
         Some(version) => {
             let own = format!("{} {}", version.name, version.plugin_version);
             let what = format!("version {} is {}, sha256:{}", version.number, own.trim_end(), short(&version.digest));
-            format!("{}\n{}\n", on_one_line(&what), runs(name, &pushed.choice))
+            format!("{}\n{}\n{}", on_one_line(&what), runs(name, &pushed.choice), later(pushed.pending))
         }
     };
     text

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::Method;
 
 use crate::admin::Versions;
+use crate::admin::upload::Chosen;
 use crate::cli::Usage;
 use crate::cli::client::{self, Client, Whom};
 use crate::cli::screen::{Cell, Look, Table, has_colours, on_one_line, print, print_json, short, size};
@@ -90,8 +91,9 @@ impl Which {
 
     /// Has the choice changed, and says what runs then.
     fn change(&self, path: &str, json: bool) -> Result<()> {
-        let choice: Choice = self.whom.client()?.post(path, |request| request)?;
-        if json { print_json(&choice) } else { print(&format!("{}\n", runs(&self.logstore, &choice))) }
+        let chosen: Chosen = self.whom.client()?.post(path, |request| request)?;
+        let said = || format!("{}\n{}", runs(&self.logstore, &chosen.choice), later(chosen.pending));
+        if json { print_json(&chosen) } else { print(&said()) }
     }
 }
 
@@ -99,6 +101,11 @@ impl Which {
 pub fn percent(text: &str) -> Result<u8, String> {
     let number = text.strip_suffix('%').unwrap_or(text).parse().ok().filter(|percent| (1..=99).contains(percent));
     number.ok_or_else(|| "must be from 1% to 99%".to_owned())
+}
+
+/// What is to be said of a logstore that has yet to come to what it runs, as a line.
+pub fn later(pending: bool) -> &'static str {
+    if pending { "it has no turn yet, or waits for something, and comes to it when it can\n" } else { "" }
 }
 
 /// What a logstore runs, in words.

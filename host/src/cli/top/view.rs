@@ -309,6 +309,8 @@ fn logstore(name: &str, logstore: &LogstoreStatus, rates: Option<Rates>) -> Row 
 /// Why it waits, what is tried, or why a plugin failed last.
 fn detail(logstore: &LogstoreStatus) -> String {
     let mut said: Vec<String> = logstore.problem.iter().cloned().collect();
+    let refused = |why: &String| format!("a plugin's file has changed and is not used: {why}");
+    said.extend(logstore.refused.as_ref().map(refused));
     if !logstore.root_exists {
         said.push(format!("its root {} does not exist", logstore.root));
     }
