@@ -93,8 +93,8 @@ impl Agent {
             tracing::info!(logstore = name, "has its plugins anew, as their files have changed");
         }
         for problem in &problems {
-            let problem = problem.in_file(&self.file_name);
-            tracing::error!("a plugin's file has changed and cannot be used; what ran goes on: {problem}");
+            let (place, problem) = (&problem.place.path, problem.in_file(&self.file_name));
+            tracing::error!(place, "a plugin's file has changed and cannot be used; what ran goes on: {problem}");
         }
         lock(&self.reloads).plugins = problems;
     }

@@ -53,6 +53,8 @@ pub(super) struct RunningLane {
     pub used: Vec<Used>,
     pub plugins: Vec<Arc<PluginAccounts>>,
     pub canary: Option<CanaryRun>,
+    /// Whether it is not in the configuration any more, and only what is in flight settles.
+    pub is_ending: bool,
 }
 
 /// A version that a part of a lane's files tries.
@@ -161,7 +163,7 @@ impl Agent {
         let plugins = chain.stages().iter().map(|_| Arc::default()).collect();
         let orders = Orders::new(self.wake(number));
         let accounts = Arc::default();
-        let lane = RunningLane { logstore, number, orders, accounts, used, plugins, canary: None };
+        let lane = RunningLane { logstore, number, orders, accounts, used, plugins, canary: None, is_ending: false };
         self.put_to_work(tenant, &lane, chain, 0, tap)?;
         running.lanes.insert(lane.logstore.name.to_string(), lane);
         Ok(())

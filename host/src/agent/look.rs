@@ -19,22 +19,16 @@ use crate::metrics::PluginAccounts;
 /// A lane that has no turn for so long is shown without its files.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// A turn is bounded: one that takes so long never ends.
-const LONGEST_TURN: Duration = Duration::from_secs(60);
-
-/// The checkpoint is written every second.
-const LONGEST_UNWRITTEN: Duration = Duration::from_secs(60);
-
 impl Agent {
     pub(super) fn look_at_health(&self) -> Health {
         let mut health = Health::default();
         let turn = self.schedule.longest_turn();
-        if turn > LONGEST_TURN {
+        if turn > self.dead_after {
             health.dead.push(format!("a worker has not ended its turn for {} s", turn.as_secs()));
         }
         let written = Duration::from_millis(self.written.at.load(Ordering::Relaxed));
         let unwritten = self.written.begun.elapsed().saturating_sub(written);
-        if unwritten > LONGEST_UNWRITTEN {
+        if unwritten > self.dead_after {
             health.dead.push(format!("the checkpoint has not been written for {} s", unwritten.as_secs()));
         }
         if self.schedule.broken() > 0 {
@@ -203,14 +197,18 @@ fn lane_status(lane: &RunningLane, glance: Option<&Glance>, most_files: usize) -
     files.sort_by(|a, b| b.lag_bytes.cmp(&a.lag_bytes).then_with(|| a.path.cmp(&b.path)));
     files.truncate(most_files);
     LogstoreStatus {
-        state: if problem.is_some() { LogstoreState::Waiting } else { LogstoreState::Running },
+        state: match &problem {
+            _ if lane.is_ending => LogstoreState::Ending,
+            Some(_) => LogstoreState::Waiting,
+            None => LogstoreState::Running,
+        },
         problem,
         root: logstore.files.root.display().to_string(),
         root_exists: logstore.files.root.is_dir(),
         plugins,
         canary,
         sinks: logstore.sinks.clone(),
-        counts: lane.accounts.summary().into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+        counts: lane.accounts.balanced().into_iter().map(|(name, _, count)| (name.to_owned(), count)).collect(),
         lag_bytes,
         lag_seconds,
         files_total: seen.files.len() as u64,

@@ -13,7 +13,7 @@ use crate::registry::{self, Choice, Registry};
 use crate::sandbox::cache::Whose;
 use crate::sandbox::compile::{ByChild, Compiler};
 use crate::sandbox::limits::COMPONENT_BYTES;
-use crate::sandbox::{Chain, Files, Limits, Plugin, Sandbox, Stage, files};
+use crate::sandbox::{Chain, Files, Given, Limits, Log, Logs, Plugin, Sandbox, Stage, files};
 use crate::secret::{Stamp, stamp};
 
 /// Loads plugins, each once.
@@ -25,6 +25,8 @@ pub struct Plugins {
     registry: Option<Arc<Registry>>,
     /// By digest.
     uploaded: BTreeMap<String, Arc<Plugin>>,
+    /// Where they log; none: to a command that is not the agent.
+    logs: Option<Arc<Logs>>,
 }
 
 /// A plugin with its settings, as a logstore uses it.
@@ -40,6 +42,8 @@ pub struct Used {
     pub files: Option<Arc<Files>>,
     /// The number under which it was uploaded; 0 if it was not.
     pub version: u64,
+    /// Where it logs.
+    pub log: Log,
     /// Where the configuration says so.
     pub place: Place,
 }
@@ -53,7 +57,8 @@ impl Used {
 
     /// It alone, with an instance that has taken its settings.
     pub fn stage(&self, budget: &Arc<Budget>) -> Result<Stage> {
-        Stage::with_files(self.plugin.clone(), &self.settings, self.limits, budget, self.files.clone())
+        let (files, log) = (self.files.clone(), self.log.clone());
+        Stage::with(self.plugin.clone(), &self.settings, self.limits, budget, files, log)
     }
 
     fn problem(&self, error: &anyhow::Error) -> Problem {
@@ -65,12 +70,21 @@ impl Plugins {
     /// Looks for plugins in these directories.
     pub fn new(sandbox: Sandbox, dirs: &[PathBuf]) -> Self {
         let (sandbox, dirs) = (Arc::new(sandbox), dirs.to_owned());
-        Plugins { sandbox, dirs, loaded: BTreeMap::new(), registry: None, uploaded: BTreeMap::new() }
+        Plugins { sandbox, dirs, loaded: BTreeMap::new(), registry: None, uploaded: BTreeMap::new(), logs: None }
     }
 
     /// Uses what was uploaded in the place of what is configured.
     pub fn with_uploads(self, registry: Arc<Registry>) -> Self {
         Plugins { registry: Some(registry), ..self }
+    }
+
+    /// Has each logstore's plugins log there.
+    pub fn with_logs(self, logs: Arc<Logs>) -> Self {
+        Plugins { logs: Some(logs), ..self }
+    }
+
+    fn log(&self, logstore: &Logstore) -> Log {
+        self.logs.as_ref().map_or_else(Log::of_author, |logs| logs.of(&logstore.name.to_string()))
     }
 
     /// Looks in these directories from now on.
@@ -115,6 +129,7 @@ impl Plugins {
                     limits: settings::limits(&used.limits),
                     files: used.files.as_deref().map(Files::new),
                     version: 0,
+                    log: self.log(logstore),
                     place: used.place.clone(),
                 }),
                 Err(error) => problems.push(problem(&used.place, &error)),
@@ -143,7 +158,7 @@ impl Plugins {
             without.plugins.remove(slot);
         }
         let mut chain = self.resolve_with(&without, 0)?;
-        chain.insert(slot, uploaded(logstore, slot, plugin, settings.to_owned(), 0));
+        chain.insert(slot, uploaded(logstore, slot, plugin, settings.to_owned(), self.log(logstore)));
         Ok(chain)
     }
 
@@ -156,13 +171,14 @@ impl Plugins {
         let plugin = match self.uploaded.get(&version.digest) {
             Some(plugin) => plugin.clone(),
             None => {
-                let (bytes, limits) = (registry.blob(&version.digest)?, limits_of(logstore, slot));
-                let plugin = self.sandbox.load_bytes(bytes.into(), &version.name, COMPONENT_BYTES, &limits)?;
+                let (bytes, given) = (registry.blob(&version.digest)?, given_to(logstore, slot));
+                let plugin = self.sandbox.load_bytes(bytes.into(), &version.name, COMPONENT_BYTES, &given)?;
                 self.uploaded.insert(version.digest.clone(), plugin.clone());
                 plugin
             }
         };
-        Ok(uploaded(logstore, slot, plugin, version.settings.to_string(), number))
+        let used = uploaded(logstore, slot, plugin, version.settings.to_string(), self.log(logstore));
+        Ok(Used { version: number, ..used })
     }
 
     /// The chain of a logstore, or what is wrong with each of its plugins.
@@ -179,7 +195,7 @@ impl Plugins {
         files: Option<Arc<Files>>,
     ) -> Result<Stage> {
         let path = self.find(reference)?;
-        Stage::with_files(self.load(&path)?, settings, limits, &Budget::new(None), files)
+        Stage::with(self.load(&path)?, settings, limits, &Budget::new(None), files, Log::of_author())
     }
 
     /// The file of a plugin.
@@ -220,18 +236,21 @@ pub fn chain(used: &[Used], on_fault: config::OnFault, budget: &Arc<Budget>) -> 
 }
 
 /// An uploaded plugin gets the limits and the files of what it replaces, or what its project's plugins may have if nothing else is said.
-pub fn limits_of(logstore: &Logstore, slot: usize) -> Limits {
-    settings::limits(logstore.plugins.get(slot).map_or(&logstore.limits, |used| &used.limits))
+pub fn given_to(logstore: &Logstore, slot: usize) -> Given {
+    let replaced = logstore.plugins.get(slot);
+    let limits = settings::limits(replaced.map_or(&logstore.limits, |used| &used.limits));
+    Given { limits, files: replaced.is_some_and(|used| used.files.is_some()) }
 }
 
-fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: String, version: u64) -> Used {
+fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: String, log: Log) -> Used {
     let replaced = logstore.plugins.get(slot);
     Used {
         plugin,
         settings,
-        limits: limits_of(logstore, slot),
+        limits: given_to(logstore, slot).limits,
         files: replaced.and_then(|used| used.files.as_deref()).map(Files::new),
-        version,
+        version: 0,
+        log,
         place: replaced.map_or(&logstore.place, |used| &used.place).clone(),
     }
 }

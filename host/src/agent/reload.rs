@@ -110,6 +110,9 @@ impl Agent {
                 Plan::BeginAnew(name, ..) => Some(name),
                 _ => None,
             });
+            for name in &changed.removed {
+                running.lanes.entry(name.clone()).and_modify(|lane| lane.is_ending = true);
+            }
             let names = restarted.chain(&changed.removed);
             names.map(|name| (name.clone(), running.lanes[name].clone())).collect()
         };
@@ -153,6 +156,7 @@ impl Agent {
             }
         }
         running.problems = Vec::new();
+        self.logs.keep(|name| config.logstores.iter().any(|logstore| logstore.name.to_string() == name));
         running.config = Arc::new(config);
         drop(running);
         plugins.forget_unused();
