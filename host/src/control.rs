@@ -280,7 +280,7 @@ pub struct SinkStatus {
     pub state: SinkState,
     /// Why it does not.
     pub error: Option<String>,
-    /// As in the summary of `weir run`; of a sink on the network.
+    /// As in the summary of `weir run`.
     pub counts: BTreeMap<String, u64>,
 }
 

@@ -172,7 +172,7 @@ counters! {
 }
 
 counters! {
-    /// What one sink on the network has done. Events are counted as they are sent, after joining and splitting.
+    /// What one sink has done, but for `blackhole`. A write or a sync of what is local is a request here. Events are counted as they are sent, after joining and splitting.
     SinkAccounts {
         /// Requests that were answered, or given up.
         requests => "weir_sink_requests_total",

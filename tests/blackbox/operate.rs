@@ -385,10 +385,14 @@ fn a_logstore_that_was_taken_out_is_ending_until_what_is_in_flight_settles() {
     fs::create_dir_all(site.path("out/pay")).unwrap();
     std::os::unix::fs::symlink("/dev/full", site.path("out/pay/raw.ndjson")).unwrap();
     site.append("logs/app.log", lines(0..3));
-    site.append("logs/raw.log", numbers(0..3));
     let mut served = Served::start(&site);
-    served.agent.wait_to_say("cannot write, trying again until it works; nothing is lost: ");
     served.wait_for_settled("shop/app", 3);
+    site.append("logs/raw.log", numbers(0..3));
+    served.agent.wait_to_say("cannot write, trying again until it works; nothing is lost: ");
+    let sink = served.json(&["status"])["sinks"]["out"].clone();
+    assert_eq!((&sink["state"], sink["counts"]["delivered"].as_u64()), (&json!("retrying"), Some(3)));
+    assert!(sink["error"].as_str().unwrap().contains("No space left on device"), "{sink}");
+    assert!(sink["counts"]["failures"].as_u64().unwrap() > 0);
     let text = fs::read_to_string(site.path("weir.yaml")).unwrap();
     let without: Vec<_> = text.lines().filter(|line| !line.contains("pay/raw")).collect();
     site.write("weir.yaml", without.join("\n"));

@@ -380,6 +380,10 @@ fn the_check_that_fails_is_said_and_nothing_is_changed() {
         "",
     );
     check(push(&good, Some("{")), 422, "configure", "the settings are no JSON");
+    // What is looked at before them fails before them.
+    for settings in ["{", "[]", &format!("\"{}\"", "x".repeat(70_000))] {
+        check(push(b"hello", Some(settings)), 422, "api", "it is not WebAssembly, or it is damaged");
+    }
     check(push(&good, Some("[]")), 422, "configure", "the settings must be a JSON object");
     check(push(&good, Some(r#"{"wrong": 1}"#)), 422, "configure", "trapped");
     let traps = push(&component(1, "unreachable"), None);

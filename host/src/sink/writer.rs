@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Payload;
 use crate::config::LogstoreName;
+use crate::metrics::{self, SinkAccounts};
 
 /// The pause after the first failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -62,6 +63,37 @@ pub struct Writer {
     ended: Mutex<mpsc::Receiver<()>>,
     deadline: Arc<Deadline>,
     is_lost: Arc<AtomicBool>,
+    told: Arc<Told>,
+}
+
+/// What the thread tells of itself.
+struct Told {
+    accounts: Arc<SinkAccounts>,
+    /// Why the last that was tried failed, as long as it is the last.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Told {
+    fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// A write or a sync failed, and is tried again.
+    fn failed(&self, error: &io::Error) {
+        let SinkAccounts { requests, failures, retries, .. } = &*self.accounts;
+        [requests, failures, retries].into_iter().for_each(|count| metrics::add(count, 1));
+        self.set_trouble(Some(error.to_string()));
+    }
+
+    /// A payload is where it should be.
+    fn delivered(&self, payload: Payload, begun: Instant) {
+        let accounts = &self.accounts;
+        metrics::add(&accounts.requests, 1);
+        metrics::add(&accounts.delivered, payload.body.layout.events as u64);
+        metrics::add(&accounts.bytes_delivered, payload.body.bytes.as_slice().len() as u64);
+        metrics::add(&accounts.request_time, begun.elapsed().as_nanos() as u64);
+        payload.delivered();
+    }
 }
 
 /// When the writer is to give up; never, until it is closed.
@@ -73,18 +105,26 @@ struct Deadline {
 
 impl Writer {
     /// Starts the thread; `name` is the sink's.
-    pub fn start(name: &str, output: impl Output) -> Self {
+    pub fn start(name: &str, output: impl Output, accounts: Arc<SinkAccounts>) -> Self {
+        metrics::set(&accounts.concurrency, 1);
+        let told = Arc::new(Told { accounts, trouble: Mutex::default() });
         let (sender, receiver) = mpsc::channel();
         let deadline = Arc::new(Deadline::default());
         let is_lost = Arc::new(AtomicBool::new(false));
-        let (sink, until, lost) = (name.to_owned(), deadline.clone(), is_lost.clone());
+        let (sink, until, lost, tell) = (name.to_owned(), deadline.clone(), is_lost.clone(), told.clone());
         let (ends, ended) = mpsc::channel();
         let work = move || {
-            run(&sink, output, &receiver, &until, &lost);
+            run(&sink, output, &receiver, &until, &lost, &tell);
             drop(ends);
         };
         std::thread::Builder::new().name(format!("sink {name}")).spawn(work).expect("the system has a thread to give");
-        Writer { name: name.to_owned(), queue: Mutex::new(Some(sender)), ended: Mutex::new(ended), deadline, is_lost }
+        let (name, queue, ended) = (name.to_owned(), Mutex::new(Some(sender)), Mutex::new(ended));
+        Writer { name, queue, ended, deadline, is_lost, told }
+    }
+
+    /// Why the last that was tried failed, as long as it is the last.
+    pub fn trouble(&self) -> Option<String> {
+        self.told.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the other end of a pipe was closed: nobody will ever read from it again.
@@ -96,6 +136,7 @@ impl Writer {
     pub fn send(&self, payload: Payload) {
         if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             // The thread ends only after the queue is closed, which this lock excludes.
+            metrics::add(&self.told.accounts.waiting, 1);
             let _ = queue.send(payload);
         }
     }
@@ -118,23 +159,26 @@ fn run(
     queue: &mpsc::Receiver<Payload>,
     deadline: &Deadline,
     is_lost: &AtomicBool,
+    told: &Told,
 ) {
+    let is_taken = |_: &Payload| _ = told.accounts.waiting.fetch_sub(1, Ordering::Relaxed);
     let mut group = Vec::new();
-    while let Some(payload) = next(queue, &mut output) {
+    while let Some(payload) = next(queue, &mut output).inspect(is_taken) {
+        let begun = Instant::now();
         let write = |output: &mut _, payload: &Payload| {
-            write_all(sink, output, &payload.target, payload.body.bytes.as_slice(), deadline, is_lost)
+            write_all(sink, output, &payload.target, payload.body.bytes.as_slice(), deadline, is_lost, told)
         };
         if !write(&mut output, &payload) {
             return;
         }
         if !output.delivers_by_sync() {
-            payload.delivered();
+            told.delivered(payload, begun);
             continue;
         }
         group.push(payload);
         // What has come meanwhile shares the sync.
         while group.len() < GROUP
-            && let Ok(payload) = queue.try_recv()
+            && let Ok(payload) = queue.try_recv().inspect(is_taken)
         {
             if !write(&mut output, &payload) {
                 return;
@@ -143,13 +187,13 @@ fn run(
         }
         let mut failures = Failures::default();
         while let Err(error) = output.sync() {
-            failures.tell(sink, &error);
+            failures.tell(sink, &error, told);
             if !deadline.pause(failures.pause()) || !group.iter().all(|payload| write(&mut output, payload)) {
                 return;
             }
         }
-        failures.end(sink);
-        group.drain(..).for_each(Payload::delivered);
+        failures.end(sink, told);
+        group.drain(..).for_each(|payload| told.delivered(payload, begun));
     }
     output.end();
 }
@@ -179,7 +223,8 @@ impl Default for Failures {
 }
 
 impl Failures {
-    fn tell(&mut self, sink: &str, error: &io::Error) {
+    fn tell(&mut self, sink: &str, error: &io::Error, told: &Told) {
+        told.failed(error);
         if self.told.is_none_or(|when| when.elapsed() > REPORT_EVERY) {
             tracing::error!(sink, "cannot write, trying again until it works; nothing is lost: {error}");
             self.told = Some(Instant::now());
@@ -193,8 +238,9 @@ impl Failures {
         pause
     }
 
-    fn end(self, sink: &str) {
+    fn end(self, sink: &str, told: &Told) {
         if self.told.is_some() {
+            told.set_trouble(None);
             tracing::info!(sink, "writing works again");
         }
     }
@@ -208,6 +254,7 @@ fn write_all(
     bytes: &[u8],
     deadline: &Deadline,
     is_lost: &AtomicBool,
+    told: &Told,
 ) -> bool {
     let mut written = 0;
     let mut has_begun = false;
@@ -235,14 +282,14 @@ fn write_all(
             }
             Err(error) => error,
         };
-        failures.tell(sink, &error);
+        failures.tell(sink, &error, told);
         written = output.recover(target, bytes, written);
         has_begun = written > 0;
         if !deadline.pause(failures.pause()) {
             return false;
         }
     }
-    failures.end(sink);
+    failures.end(sink, told);
     if let Err(error) = output.flush() {
         tracing::error!(sink, "cannot flush: {error}");
     }
@@ -305,7 +352,7 @@ mod tests {
     #[test]
     fn what_fits_in_parts_is_written_once_and_in_order() {
         let narrow = Narrow::default();
-        let writer = Writer::start("test", narrow.clone());
+        let writer = Writer::start("test", narrow.clone(), Arc::default());
         let returns = Returns::new(Box::new(|| {}));
         for (id, bytes) in [(0, "hello "), (1, "world")] {
             writer.send(payload(bytes, id, &returns));
@@ -355,7 +402,7 @@ mod tests {
         let output = Forgetful::default();
         let safe = output.safe.clone();
         let returns = Returns::new(Box::new(|| {}));
-        let writer = Writer::start("test", output);
+        let writer = Writer::start("test", output, Arc::default());
         for (id, bytes) in [(0, "a"), (1, "b"), (2, "c")] {
             writer.send(payload(bytes, id, &returns));
         }
@@ -379,7 +426,7 @@ mod tests {
                 Ok(())
             }
         }
-        let writer = Writer::start("test", Stuck);
+        let writer = Writer::start("test", Stuck, Arc::default());
         let returns = Returns::new(Box::new(|| {}));
         writer.send(payload("x", 0, &returns));
         writer.close(Duration::ZERO);
@@ -390,7 +437,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_not_reported_as_delivered() {
-        let writer = Writer::start("test", Narrow { is_full: true, ..Narrow::default() });
+        let writer = Writer::start("test", Narrow { is_full: true, ..Narrow::default() }, Arc::default());
         let returns = Returns::new(Box::new(|| {}));
         writer.send(payload("x", 0, &returns));
         writer.close(Duration::ZERO);
