@@ -1,6 +1,6 @@
 # The commands of this project. Each does its own set-up; all need a Rust toolchain with a C and a C++ compiler, make
-# and Perl (librdkafka and OpenSSL are built), `make test` logrotate,
-# Python, nginx, ClickHouse, docker-registry and openssl, and `make bench` rsyslog.
+# and Perl (librdkafka and OpenSSL are built), `make test` logrotate, Python 3.10 or later, Node.js 20 or later with npm,
+# nginx, ClickHouse, docker-registry and openssl, and `make bench` rsyslog.
 
 # One profile for everything: wasmtime is built once.
 CARGO ?= cargo
@@ -60,7 +60,7 @@ logrotate:
 	@command -v logrotate >/dev/null || test -x /usr/sbin/logrotate || test "$$(id -u)" != 0 || \
 		{ apt-get update && apt-get install -y --no-install-recommends logrotate; }
 
-servers: ## what the sinks are tested against: stand-ins in Python, and nginx and ClickHouse; and docker-registry
+servers: ## what the sinks are tested against: stand-ins in Python, and nginx and ClickHouse; docker-registry; Node.js
 	@command -v python3 >/dev/null || test "$$(id -u)" != 0 || \
 		{ apt-get update && apt-get install -y --no-install-recommends python3 python3-venv; }
 	@python3 tests/servers/setup.py $(TARGET)/tmp --packages >/dev/null

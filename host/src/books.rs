@@ -14,7 +14,7 @@ use crate::schedule::Usage;
 pub struct Books {
     /// Of each logstore that runs: `project/logstore`.
     pub logstores: BTreeMap<String, LogstoreBooks>,
-    /// Of each sink on the network.
+    /// Of each sink, but for `blackhole`.
     pub sinks: BTreeMap<String, Arc<SinkAccounts>>,
     /// The memory of each project.
     pub budgets: BTreeMap<String, Arc<Budget>>,
@@ -40,7 +40,7 @@ pub struct Summary {
     pub logstores: BTreeMap<String, LogstoreSummary>,
     /// By name: the sums of their logstores, how often their ceilings were reached, and for how many nanoseconds.
     pub projects: BTreeMap<String, BTreeMap<&'static str, u64>>,
-    /// By name, those on the network: as in [`SinkAccounts`].
+    /// By name: as in [`SinkAccounts`].
     pub sinks: BTreeMap<String, BTreeMap<&'static str, u64>>,
 }
 

@@ -42,10 +42,32 @@ type Key = (String, FileId);
 
 /// The database, and what has changed since it was last written.
 pub struct Checkpoint {
-    database: Database,
+    store: Mutex<Store>,
     dirty: Mutex<HashMap<Key, Change>>,
     /// Where the second file is, and when it was last written.
     backup: Option<(PathBuf, Mutex<Option<Instant>>)>,
+}
+
+/// The database. After an error of its disk it takes nothing more, and has to be opened again: it is let go then, and
+/// opened when it is needed, which fails as long as the disk does.
+struct Store {
+    database: Option<Database>,
+    /// None: it is in memory.
+    path: Option<PathBuf>,
+}
+
+impl Store {
+    fn open(&mut self) -> Result<&Database> {
+        if self.database.is_none() {
+            let path = self.path.as_deref().context("it is closed")?;
+            self.database = Some(open_sound(path).map_err(|unusable| match unusable {
+                Unusable::InUse => anyhow!("another process has it open"),
+                Unusable::Damaged(reason) => anyhow!("it cannot be opened again: {reason}"),
+                Unusable::Error(error) => error,
+            })?);
+        }
+        self.database.as_ref().context("it is closed")
+    }
 }
 
 /// What is to be written.
@@ -81,7 +103,8 @@ impl Checkpoint {
                 (create(path).with_context(describe)?, rows.ok())
             }
         };
-        let checkpoint = Checkpoint { database, dirty: Mutex::default(), backup: Some((backup, Mutex::new(None))) };
+        let store = Mutex::new(Store { database: Some(database), path: Some(path.to_owned()) });
+        let checkpoint = Checkpoint { store, dirty: Mutex::default(), backup: Some((backup, Mutex::new(None))) };
         checkpoint.prepare().with_context(describe)?;
         for (key, position) in restored.unwrap_or_default() {
             checkpoint.lock().insert(key, Change::Set(position));
@@ -93,18 +116,29 @@ impl Checkpoint {
     /// One that is in memory only.
     pub fn in_memory() -> Result<Self> {
         let database = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
-        let checkpoint = Checkpoint { database, dirty: Mutex::default(), backup: None };
+        let store = Mutex::new(Store { database: Some(database), path: None });
+        let checkpoint = Checkpoint { store, dirty: Mutex::default(), backup: None };
         checkpoint.prepare()?;
         Ok(checkpoint)
     }
 
     fn prepare(&self) -> Result<()> {
-        prepare(&self.database)
+        self.with(prepare)
+    }
+
+    /// Does something with the database, which is opened again for the next time if that fails.
+    fn with<T>(&self, act: impl FnOnce(&Database) -> Result<T>) -> Result<T> {
+        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = act(store.open()?);
+        if done.is_err() && store.path.is_some() {
+            store.database = None;
+        }
+        done
     }
 
     /// The positions of a logstore's files.
     pub fn load(&self, logstore: &str) -> Result<HashMap<FileId, Position>> {
-        let rows = rows(&self.database)?.into_iter().filter(|((of, _), _)| of == logstore);
+        let rows = self.with(rows)?.into_iter().filter(|((of, _), _)| of == logstore);
         Ok(rows.map(|((_, file), position)| (file, position)).collect())
     }
 
@@ -135,7 +169,7 @@ impl Checkpoint {
     pub fn flush(&self) -> Result<()> {
         let dirty = std::mem::take(&mut *self.lock());
         if !dirty.is_empty() {
-            let written = self.write(&dirty);
+            let written = self.with(|database| write(database, &dirty));
             if written.is_err() {
                 // Noted again for the next time, unless there is news by now.
                 let mut now = self.lock();
@@ -157,7 +191,7 @@ impl Checkpoint {
     pub fn back_up(&self) -> Result<()> {
         let Some((path, written)) = &self.backup else { return Ok(()) };
         *written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        backup::write(path, &rows(&self.database)?).context("writing the backup of the checkpoint")
+        backup::write(path, &self.with(rows)?).context("writing the backup of the checkpoint")
     }
 
     fn backup_age(&self) -> Option<Duration> {
@@ -165,33 +199,33 @@ impl Checkpoint {
         written.lock().unwrap_or_else(PoisonError::into_inner).map(|written| written.elapsed())
     }
 
-    fn write(&self, dirty: &HashMap<Key, Change>) -> Result<()> {
-        let write = self.database.begin_write()?;
-        {
-            let mut table = write.open_table(POSITIONS)?;
-            for ((logstore, file), change) in dirty {
-                let key = (logstore.as_str(), file.device, file.inode);
-                let position = match change {
-                    Change::Remove => {
-                        table.remove(key)?;
-                        continue;
-                    }
-                    Change::Set(position) => position.clone(),
-                    Change::Gone => {
-                        let row = table.get(key)?.map(|row| serde_json::from_slice::<Position>(row.value()));
-                        let Some(Ok(position)) = row else { continue };
-                        Position { gone: Some(unix_now()), ..position }
-                    }
-                };
-                table.insert(key, serde_json::to_vec(&position)?.as_slice())?;
-            }
-        }
-        Ok(write.commit()?)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Change>> {
         self.dirty.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn write(database: &Database, dirty: &HashMap<Key, Change>) -> Result<()> {
+    let write = database.begin_write()?;
+    {
+        let mut table = write.open_table(POSITIONS)?;
+        for ((logstore, file), change) in dirty {
+            let key = (logstore.as_str(), file.device, file.inode);
+            let position = match change {
+                Change::Remove => {
+                    table.remove(key)?;
+                    continue;
+                }
+                Change::Set(position) => position.clone(),
+                Change::Gone => {
+                    let row = table.get(key)?.map(|row| serde_json::from_slice::<Position>(row.value()));
+                    let Some(Ok(position)) = row else { continue };
+                    Position { gone: Some(unix_now()), ..position }
+                }
+            };
+            table.insert(key, serde_json::to_vec(&position)?.as_slice())?;
+        }
+    }
+    Ok(write.commit()?)
 }
 
 /// All rows of a checkpoint, which an agent may be writing to meanwhile.

@@ -14,7 +14,7 @@ use crate::books::Books;
 use crate::config::{Config, LogstoreName};
 use crate::event::Batch;
 use crate::registry::Registry;
-use crate::sandbox::{Chain, Limits, Plugin, Sandbox};
+use crate::sandbox::{Chain, Given, Log, Plugin, Sandbox};
 
 /// A running agent, as the server sees it. Every method may wait, and is called on a thread where that disturbs nobody,
 /// but for [`Control::config`] and [`Control::health`].
@@ -47,8 +47,8 @@ pub trait Control: Send + Sync {
     /// The last events of a logstore's files, about so many bytes, as its plugins would get them.
     fn recent(&self, name: &LogstoreName, bytes: usize) -> Result<Vec<Batch>>;
 
-    /// What a plugin may use in the place that uploads take.
-    fn limits(&self, name: &LogstoreName) -> Limits;
+    /// What a plugin is given in the place that uploads take.
+    fn given(&self, name: &LogstoreName) -> Given;
 
     /// A chain of a logstore, with instances of its own: as it runs now, or with another plugin in the place that uploads
     /// take.
@@ -61,6 +61,9 @@ pub trait Control: Send + Sync {
 
     /// Reads the configuration again and applies what has changed. After an error everything goes on as before.
     fn reload(&self) -> Result<Reloaded, NotReloaded>;
+
+    /// What a logstore's plugins say and fail with.
+    fn log(&self, name: &LogstoreName) -> Log;
 
     /// Events of a logstore from now on, as long as somebody receives them. Each is a line of NDJSON with its line end.
     /// Where they come faster than they are taken, some are left out.
@@ -282,7 +285,7 @@ pub struct SinkStatus {
     pub state: SinkState,
     /// Why it does not.
     pub error: Option<String>,
-    /// As in the summary of `weir run`; of a sink on the network.
+    /// As in the summary of `weir run`.
     pub counts: BTreeMap<String, u64>,
 }
 

@@ -465,6 +465,8 @@ impl Lane {
 impl TakeTurn<Scratch> for Lane {
     fn turn(&mut self, scratch: &mut Scratch) -> Turn {
         let turn = self.take_turn(scratch);
+        self.count_in_flight();
+        self.accounts.balance();
         self.count_memory();
         if self.budget.is_short() && self.job.is_none() {
             self.release();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 macro_rules! counters {
@@ -103,6 +104,42 @@ counters! {
     } and {
         /// Time from when an event was written, as far as is known, to when it was settled.
         latency: Histogram,
+        /// What the accounts were at the end of the last turn, for whoever looks on.
+        balance: Balance,
+    }
+}
+
+/// The counts of the conservation law as they were together: whoever reads them one by one while a turn changes them
+/// gets some from before and some from after.
+#[derive(Debug, Default)]
+pub struct Balance(Mutex<Option<Balanced>>);
+
+/// Of the counts that are in the law, by their metrics.
+type Balanced = [(&'static str, u64); 6];
+
+impl Accounts {
+    /// A turn is over: from now on this is what they are for who looks on.
+    pub fn balance(&self) {
+        let counts = [
+            ("weir_events_read_total", &self.read),
+            ("weir_events_delivered_total", &self.delivered),
+            ("weir_events_dropped_total", &self.dropped),
+            ("weir_events_discarded_total", &self.discarded),
+            ("weir_events_dead_lettered_total", &self.dead_lettered),
+            ("weir_events_in_flight", &self.in_flight),
+        ];
+        let now = counts.map(|(metric, count)| (metric, count.load(Ordering::Relaxed)));
+        *self.balance.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+    }
+
+    /// All counts, in their order, with those of the law as they were together.
+    pub fn balanced(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let balanced = *self.balance.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut list = self.list();
+        for (metric, count) in balanced.into_iter().flatten() {
+            list.iter_mut().filter(|(_, known, _)| *known == metric).for_each(|(.., value)| *value = count);
+        }
+        list
     }
 }
 
@@ -135,7 +172,7 @@ counters! {
 }
 
 counters! {
-    /// What one sink on the network has done. Events are counted as they are sent, after joining and splitting.
+    /// What one sink has done, but for `blackhole`. A write or a sync of what is local is a request here. Events are counted as they are sent, after joining and splitting.
     SinkAccounts {
         /// Requests that were answered, or given up.
         requests => "weir_sink_requests_total",
@@ -217,6 +254,21 @@ mod tests {
         (expected[0], expected[1], expected[15]) = (2, 1, 3);
         assert_eq!(histogram.counts(), expected);
         assert_eq!(histogram.sum(), Duration::from_micros(12_000_015_001));
+    }
+
+    #[test]
+    fn whoever_looks_on_sees_accounts_as_they_were_between_two_turns() {
+        let accounts = Accounts::default();
+        let seen = |name: &str| accounts.balanced().into_iter().find(|(known, ..)| *known == name).unwrap().2;
+        super::add(&accounts.read, 5);
+        super::set(&accounts.in_flight, 5);
+        assert_eq!(seen("read"), 5);
+        accounts.balance();
+        super::add(&accounts.read, 2);
+        super::add(&accounts.bytes_read, 9);
+        assert_eq!(["read", "in_flight", "bytes_read"].map(seen), [5, 5, 9]);
+        accounts.balance();
+        assert_eq!(seen("read"), 7);
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Sinks {
         before.into_iter().filter(|(name, old)| is_gone(name, old)).map(|(_, old)| old.sender).collect()
     }
 
-    /// What each sink on the network counts.
+    /// What each sink counts.
     pub fn accounts(&self) -> BTreeMap<String, Arc<SinkAccounts>> {
         lock(&self.accounts).clone()
     }
@@ -162,10 +162,14 @@ struct Starter<'c> {
 }
 
 impl Starter<'_> {
+    fn accounts_of(&mut self, name: &str) -> Arc<SinkAccounts> {
+        self.accounts.entry(name.to_owned()).or_default().clone()
+    }
+
     fn start(&mut self, name: &str, sink: &Sink) -> Result<Arc<dyn Sender>> {
         Ok(match sink {
-            Sink::Stdout => Arc::new(Stdout::new(name)),
-            Sink::File(file) => Arc::new(Files::new(name, file)),
+            Sink::Stdout => Arc::new(Stdout::new(name, self.accounts_of(name))),
+            Sink::File(file) => Arc::new(Files::new(name, file, self.accounts_of(name))),
             Sink::Blackhole => Arc::new(Blackhole),
             remote => {
                 let network = remote.network().context("it is not on the network")?;
@@ -194,7 +198,7 @@ impl Starter<'_> {
             max_backoff: network.max_backoff,
             is_one_host: self.config.sinks.get(name).is_none_or(Sink::has_one_host),
         };
-        let accounts = self.accounts.entry(name.to_owned()).or_default().clone();
+        let accounts = self.accounts_of(name);
         Ok(Arc::new(Delivery::start(name, transport, limits, dead_letters, accounts, runtime)))
     }
 }

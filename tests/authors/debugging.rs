@@ -72,28 +72,35 @@ fn what_is_logged_in_a_pipe_has_the_plugins_name() {
     let settings = ["--plugin", "weir-rude", "--settings", "{\"mode\": \"talk\"}"];
     let done = site.pipe(["pipe"].iter().chain(&settings), b"one\n");
     done.assert_code(0);
-    assert_labelled(&done.stderr);
+    assert_labelled(&done.stderr, "");
 }
 
 #[test]
-fn what_is_logged_in_an_agent_has_the_plugins_name() {
+fn what_is_logged_in_an_agent_has_the_names_of_the_plugin_and_the_logstore_where_it_is_written() {
     let site = Site::new();
     site.write("logs/a.log", "one\n");
     site.config(
         "- name: a/b\n  files: { root: logs }\n  plugins: [{ use: weir-rude, settings: { mode: talk } }]\n  sink: out",
     );
+    // It may be what is in a line: the agent's log has it only if it is told to.
     let ran = site.run();
-    assert_labelled(&ran.stderr);
+    for words in ["forged", "warned", "cried"] {
+        assert!(!ran.stderr.contains(words), "{}", ran.stderr);
+    }
+    ran.assert_says("its plugins log: see `weir tap a/b --log` logstore=\"a/b\" lines=1");
+    site.append("logs/a.log", "two\n");
+    let done = site.weir(["run", "-c", "weir.yaml", "--until-idle"]).env("RUST_LOG", "info").output().unwrap();
+    assert_labelled(&String::from_utf8(done.stderr).unwrap(), "logstore=\"a/b\" ");
 }
 
 /// Each line of the plugin is one, and has its name; none is whispered.
 #[track_caller]
-fn assert_labelled(stderr: &str) {
+fn assert_labelled(stderr: &str, whose: &str) {
     let of = |words: &str| stderr.lines().filter(|line| line.contains(words)).collect::<Vec<_>>();
     for (words, level) in [("said\\nERROR forged\\u{1b}[2J", " INFO "), ("warned", " WARN "), ("cried", "ERROR ")] {
         let lines = of(words);
         assert_eq!(lines.len(), 1, "{stderr}");
-        assert!(lines[0].contains(&format!("{level}plugin: {words} plugin=\"weir-rude\"")), "{stderr}");
+        assert!(lines[0].contains(&format!("{level}plugin: {words} {whose}plugin=\"weir-rude\"")), "{stderr}");
     }
     assert_eq!(of("whispered"), [""; 0]);
 }

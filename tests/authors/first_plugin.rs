@@ -98,13 +98,13 @@ fn follow(page: &str, language: &str, replace: &str) {
 }
 
 /// The blocks of a page in that language.
-fn fenced(page: &str, language: &str) -> Vec<String> {
+pub fn fenced(page: &str, language: &str) -> Vec<String> {
     let begin = format!("```{language}\n");
     page.split(&begin).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned()).collect()
 }
 
 /// A shell of somebody with a new home directory, and with `weir` in PATH.
-fn newcomer(site: &Site) -> Command {
+pub fn newcomer(site: &Site) -> Command {
     let home = PathBuf::from(env::var_os("HOME").expect("a home directory"));
     let (ours, cargo) = (site.path("home"), site.path("home/.cargo"));
     fs::create_dir_all(&cargo).unwrap();

@@ -6,7 +6,8 @@
 //! golden cases · [`manners`] what any plugin must stand · [`debugging`] panics and logs · [`check`] and [`inspect`] the
 //! commands of these names · [`bench`] what plugins cost · [`watch`] editing one · [`registries`] to push to · [`oci`]
 //! what goes through them · [`oci_hostile`] those that lie · [`signatures`] of plugins · [`languages`] Rust, Python and
-//! JavaScript · [`sdks`] the last two by themselves · [`first_plugin`] the pages of that name, word by word · [`book`] what is in it · [`migrating`]
+//! JavaScript · [`sdks`] the last two by themselves · [`first_plugin`] the pages of that name, word by word · [`readme`] that page and others whose commands are
+//! run · [`book`] what is in it · [`migrating`]
 //! configurations of other agents, and ours.
 
 mod bench;
@@ -23,6 +24,7 @@ mod manners;
 mod migrating;
 mod oci;
 mod oci_hostile;
+mod readme;
 mod registries;
 mod sdks;
 mod shipped;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Permissions};
 use std::io::Write;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,13 +26,17 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// The image's user.
 const USER: u32 = 65532;
 
-/// The plugins of the image: all that weir ships.
-const PLUGINS: [&str; 4] = ["delimiter", "json", "nginx", "regex"];
-
 /// The image's variable.
 const ENV: (&str, &str) = ("XDG_CACHE_HOME", "/var/lib/weir/tools");
 
 const CONFIG_DIR: &str = "/etc/weir/config";
+
+/// The plugins of the image: all that weir ships.
+fn shelf() -> BTreeSet<String> {
+    let crates = fs::read_dir(repository().join("plugins")).unwrap().map(|entry| entry.unwrap());
+    let crates = crates.filter(|entry| entry.path().join("Cargo.toml").exists());
+    crates.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
 
 /// The files of `deploy/` with that beginning of their path, and without what only Kustomize reads.
 fn manifests(below: &str) -> Vec<PathBuf> {
@@ -317,7 +322,7 @@ fn image() -> &'static Path {
         let _ = fs::remove_dir_all(&image);
         let mut command = Command::new(repository().join("deploy/rootfs.sh"));
         command.arg(&image).arg(binary());
-        command.args(PLUGINS.map(|name| plugins().join(format!("{name}.wasm"))));
+        command.args(shelf().iter().map(|name| plugins().join(format!("{name}.wasm"))));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         image
@@ -408,6 +413,18 @@ impl Running {
         }
     }
 
+    /// What another command of the image says in the same container, as a probe's does: its code and its words.
+    fn exec(&self, command: &[&str], env: &BTreeMap<String, String>) -> (Option<i32>, String) {
+        let pid = self.pid().to_string();
+        let user = USER.to_string();
+        let mut entered = Command::new("nsenter");
+        entered.args(["--target", &pid, "--mount", "--pid", "--root", "--setuid", &user, "--setgid", &user]);
+        let output = entered.args(command).env_clear().env(ENV.0, ENV.1).envs(env);
+        let output = output.env("PATH", std::env::var_os("PATH").unwrap()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    }
+
     /// The number of its first process, as it is outside.
     fn pid(&self) -> i32 {
         children(self.child.id())[0]
@@ -452,9 +469,12 @@ fn the_image_is_what_the_script_makes() {
         let files = Command::new("find").arg(image()).args(["-type", "f", "-printf", "%P\n"]).output().unwrap();
         let files = String::from_utf8(files.stdout).unwrap();
         let others: Vec<_> = files.lines().filter(|file| !file.contains(".so")).collect();
-        let mut expected: Vec<_> = PLUGINS.map(|name| format!("usr/lib/weir/plugins/{name}.wasm")).into();
+        let mut expected: Vec<_> = shelf().iter().map(|name| format!("usr/lib/weir/plugins/{name}.wasm")).collect();
         expected.extend(["usr/bin/weir", "etc/ssl/certs/ca-certificates.crt", "etc/nsswitch.conf"].map(str::to_owned));
         assert_eq!(others.into_iter().collect::<BTreeSet<_>>(), expected.iter().map(String::as_str).collect());
+        // The Dockerfile builds what is in that directory, and no more is there than these.
+        assert!(build.contains("RUN target/release/weir plugin build plugins/* --out /plugins\n"), "{build}");
+        assert_eq!(fs::read_dir(repository().join("plugins")).unwrap().count(), shelf().len());
     }
 }
 
@@ -581,6 +601,58 @@ fn shared(site: &Site, name: &str) {
     fs::create_dir_all(site.path(name)).unwrap();
     chown(site.path(name), None, Some(USER)).unwrap();
     fs::set_permissions(site.path(name), Permissions::from_mode(0o2777)).unwrap();
+}
+
+/// What listens nowhere else for a moment.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn the_probes_of_each_manifest_say_in_its_container_how_it_is() {
+    if !has_namespaces() {
+        return;
+    }
+    for workload in workloads() {
+        let (site, port) = (Site::new(), free_port());
+        shared(&site, "shared");
+        let container = Container {
+            user: if workload.name == "node" { 0 } else { USER },
+            ..of_workload(&site, &workload, "shared")
+        };
+        // Where the manifest's agent listens, but for the port: here all containers have the same ones.
+        let written = fs::read_to_string(site.path("config/weir.yaml")).unwrap();
+        assert!(written.contains(":0"), "{written}");
+        site.write("config/weir.yaml", written.replace(":0", &format!(":{port}")));
+        let env = workload.env();
+        let mut agent = container.start(&site, &workload.args(), &env);
+        let stderr = site.path("stderr");
+        agent
+            .wait("an agent that runs", || fs::read_to_string(&stderr).unwrap().contains(" the admin server listens "));
+        for (probe, answer) in [("livenessProbe", "alive"), ("readinessProbe", "ready")] {
+            let weir = workload.weir();
+            let Some(command) = weir[probe]["exec"]["command"].as_array() else { continue };
+            let command: Vec<_> = command.iter().map(text).collect();
+            let (code, said) = agent.exec(&command, &env);
+            assert_eq!(
+                (code, said.split([':', '\n']).next()),
+                (Some(0), Some(answer)),
+                "{} {probe}: {said}",
+                workload.name
+            );
+        }
+        let probe = ["/usr/bin/weir", "health"];
+        assert_eq!(agent.exec(&probe, &env).0, Some(0));
+        // One that stands still does not answer in time.
+        let pid = Pid::from_raw(agent.pid()).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        let (code, said) = agent.exec(&probe, &env);
+        kill_process(pid, Signal::CONT).unwrap();
+        assert_eq!(code, Some(1), "{}: {said}", workload.name);
+        assert!(said.ends_with(" does not answer within 2 s\n"), "{}: {said}", workload.name);
+        kill_process(pid, Signal::TERM).unwrap();
+        assert!(agent.end().success(), "{}", agent.said());
+    }
 }
 
 #[test]

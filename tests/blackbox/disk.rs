@@ -16,7 +16,7 @@ const EVENTS: u64 = 4000;
 const COMPLAINT: &str = "cannot write, trying again until it works; nothing is lost: ";
 
 /// Whether we may mount something where only the agent sees it, and by which command.
-fn private_mount() -> Option<&'static [&'static str]> {
+pub fn private_mount() -> Option<&'static [&'static str]> {
     const TRY: [&[&str]; 2] = [&["-m"], &["-rm"]];
     let works = |flags: &&&[&str]| {
         let mut command = Command::new("unshare");

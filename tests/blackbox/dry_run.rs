@@ -6,7 +6,7 @@ use weir::sandbox::cache::Whose;
 use weir::sandbox::check::{Check, Failed};
 use weir::sandbox::compile::{ByChild, Compiler};
 use weir::sandbox::dry_run::{Count, Example, FieldCount, Outcome, Report, dry_run};
-use weir::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};
+use weir::sandbox::{Chain, Given, Limits, OnFault, Sandbox, Stage};
 
 use crate::harness::{access_log, binary, cache_home, plugins};
 
@@ -14,7 +14,7 @@ fn chain(plugin: &str, settings: &str, on_fault: OnFault) -> Chain {
     let child = ByChild { binary: binary().to_owned(), ..ByChild::default() };
     let sandbox = Sandbox::new(Compiler::new(&cache_home().join("weir"), Whose::Shared, child).unwrap()).unwrap();
     let bytes = std::fs::read(plugins().join(format!("{plugin}.wasm"))).unwrap();
-    let plugin = sandbox.load_bytes(bytes.into(), plugin, 64 << 20, &Limits::default()).unwrap();
+    let plugin = sandbox.load_bytes(bytes.into(), plugin, 64 << 20, &Given::default()).unwrap();
     Chain::new(vec![Stage::new(plugin, settings, Limits::default(), &Budget::new(None)).unwrap()], on_fault)
 }
 
@@ -123,10 +123,10 @@ fn what_is_compiled_is_never_taken() {
     let cache = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::new(Compiler::new(&cache.path().join("c"), Whose::Own, child).unwrap()).unwrap();
     let bytes = std::fs::read(plugins().join("json.wasm")).unwrap();
-    sandbox.load_bytes(bytes.into(), "json", 64 << 20, &Limits::default()).unwrap();
+    sandbox.load_bytes(bytes.into(), "json", 64 << 20, &Given::default()).unwrap();
     let compiled = std::fs::read_dir(cache.path().join("c")).unwrap().next().unwrap().unwrap().path();
     let bytes = std::fs::read(compiled).unwrap();
-    let Failed { check, error } = sandbox.load_bytes(bytes.into(), "json", 64 << 20, &Limits::default()).err().unwrap();
+    let Failed { check, error } = sandbox.load_bytes(bytes.into(), "json", 64 << 20, &Given::default()).err().unwrap();
     assert_eq!(check, Check::Api);
     let words = "it is compiled machine code, which is not taken from anybody: upload the .wasm that it was made of";
     assert_eq!(error.to_string(), words);

@@ -38,6 +38,7 @@ mod follow;
 mod formats;
 mod golden;
 mod harness;
+mod health;
 mod hostile;
 mod kills;
 mod live;

@@ -76,6 +76,16 @@ impl<'a> Served<'a> {
         serde_json::from_str(&self.told(&[args, &["--json"]].concat())).unwrap()
     }
 
+    /// Waits until it is so.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
+        let begun = Instant::now();
+        while !is_so(self) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no {what}");
+            thread::sleep(POLL);
+        }
+    }
+
     /// Waits until so many events of a logstore are settled, and nothing is on its way.
     pub fn wait_for_settled(&mut self, logstore: &str, events: u64) {
         let begun = Instant::now();
@@ -168,6 +178,7 @@ fn a_token_sees_its_own_and_none_is_ever_shown() {
     for (done, said) in [
         (served.ask_with(SHOP, &["status", "pay/raw"]), nothing),
         (served.ask_with(SHOP, &["tap", "pay/raw"]), nothing),
+        (served.ask_with(SHOP, &["tap", "--log", "pay/raw"]), nothing),
         (served.ask_with(SHOP, &["plugin", "list", "pay/raw"]), nothing),
         (served.ask_with(SHOP, &["plugin", "rollback", "pay/raw"]), nothing),
         (served.ask_with(SHOP, &["reload"]), operators),
@@ -303,6 +314,99 @@ fn a_tap_shows_events_before_and_after_plugins() {
     kill_process(Pid::from_child(&tap), Signal::INT).unwrap();
     assert!(tap.wait().unwrap().success());
     served.agent.stop();
+}
+
+/// What a plugin says of these lines is for who may see them, and for nobody else.
+const RUDE: &str = "
+- name: shop/app
+  files: { root: logs, include: [app.log] }
+  plugins: [{ use: weir-rude, settings: { mode: MODE } }]
+  sink: out
+- { name: pay/raw, files: { root: logs, include: [raw.log] }, sink: out }";
+
+#[test]
+fn what_plugins_log_is_shown_to_their_project_alone_and_not_in_the_agents_log() {
+    let site = Site::new();
+    serve(&site, "", &RUDE.replace("MODE", "talk"));
+    site.append("logs/app.log", "one\n");
+    let mut served = Served::start(&site);
+    served.wait_for_settled("shop/app", 1);
+    // What was said before is not lost.
+    let shown = |args: &[&str]| {
+        let done = served.ask_with(SHOP, &[&["tap", "shop/app", "--log", "--limit"], args].concat());
+        done.assert_code(0);
+        let lines = parse(&done.stdout).into_iter();
+        lines
+            .map(|line| ["level", "plugin", "text"].map(|key| line[key].as_str().unwrap().to_owned()))
+            .collect::<Vec<_>>()
+    };
+    let line = |level: &str, text: &str| [level, "weir-rude", text].map(str::to_owned);
+    let said = [
+        line("debug", "whispered"),
+        line("info", "said\\nERROR forged\\u{1b}[2J"),
+        line("warn", "warned"),
+        line("error", "cried"),
+    ];
+    let mut expected = said.clone();
+    let mut first = shown(&["4"]);
+    (expected.sort(), first.sort());
+    assert_eq!(first, expected);
+    // It goes on with what comes, and with another configuration.
+    let mut tap = served.command(&["tap", "shop/app", "--log", "--limit", "6"]);
+    let tap = tap.stdout(Stdio::piped()).spawn().unwrap();
+    let text = fs::read_to_string(site.path("weir.yaml")).unwrap();
+    site.write("weir.yaml", text.replace("mode: talk", "mode: poison"));
+    served.told(&["reload"]);
+    site.append("logs/app.log", "poison\n");
+    let output = tap.wait_with_output().unwrap();
+    // What it says of its panic, and what the agent says of it.
+    let lines = parse(&output.stdout);
+    let (panic, last) = (&lines[4], &lines[5]);
+    assert_eq!((&panic["level"], &panic["plugin"]), (&json!("error"), &json!("weir-rude")));
+    assert!(panic["text"].as_str().unwrap().contains("swallowed poison"), "{panic}");
+    assert_eq!((&last["level"], &last["plugin"], &last["missed"]), (&json!("failure"), &json!("weir-rude"), &json!(0)));
+    let why = last["text"].as_str().unwrap();
+    assert!(why.starts_with("trapped: panicked at ") && why.contains("swallowed poison"), "{why}");
+
+    let ran = served.agent.stop();
+    ran.assert_counts("shop/app", [2, 2, 1, 0]);
+    for words in ["whispered", "forged", "warned", "cried", "swallowed"] {
+        assert!(!ran.stderr.contains(words), "{}", ran.stderr);
+    }
+    ran.assert_says("its plugins log: see `weir tap shop/app --log` logstore=\"shop/app\" lines=1\n");
+    ran.assert_says("faults on events: it traps; `weir status` says more logstore=\"shop/app\" plugin=\"weir-rude\"");
+}
+
+#[test]
+fn a_logstore_that_was_taken_out_is_ending_until_what_is_in_flight_settles() {
+    let site = Site::new();
+    serve(&site, "", LOGSTORES);
+    // Nothing can be written there.
+    fs::create_dir_all(site.path("out/pay")).unwrap();
+    std::os::unix::fs::symlink("/dev/full", site.path("out/pay/raw.ndjson")).unwrap();
+    site.append("logs/app.log", lines(0..3));
+    let mut served = Served::start(&site);
+    served.wait_for_settled("shop/app", 3);
+    site.append("logs/raw.log", numbers(0..3));
+    served.agent.wait_to_say("cannot write, trying again until it works; nothing is lost: ");
+    let sink = served.json(&["status"])["sinks"]["out"].clone();
+    assert_eq!((&sink["state"], sink["counts"]["delivered"].as_u64()), (&json!("retrying"), Some(3)));
+    assert!(sink["error"].as_str().unwrap().contains("No space left on device"), "{sink}");
+    assert!(sink["counts"]["failures"].as_u64().unwrap() > 0);
+    let text = fs::read_to_string(site.path("weir.yaml")).unwrap();
+    let without: Vec<_> = text.lines().filter(|line| !line.contains("pay/raw")).collect();
+    site.write("weir.yaml", without.join("\n"));
+    let states = |served: &Served| {
+        let status = served.json(&["status"]);
+        let logstores = status["logstores"].as_object().unwrap().iter();
+        logstores.map(|(name, logstore)| (name.clone(), logstore["state"].clone())).collect::<Vec<_>>()
+    };
+    let own = ("shop/app".to_owned(), json!("running"));
+    served.wait_until("an ending logstore", |served| {
+        states(served) == [("pay/raw".to_owned(), json!("ending")), own.clone()]
+    });
+    served.wait_until("its end", |served| states(served) == [own.clone()]);
+    served.agent.stop().assert_counts("shop/app", [3, 3, 0, 0]);
 }
 
 #[test]

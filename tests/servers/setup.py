@@ -1,7 +1,7 @@
 """Makes what the stand-in servers need, once: `python3 setup.py DIR [--packages]` prints the Python to run them with.
 
 The environment is made under DIR, named after what requirements.txt says. `--packages` also installs Debian's
-packages of the real servers, for root. Needs no more than Python itself."""
+packages of the real servers, and of what JavaScript is built with, for root. Needs no more than Python itself."""
 
 import argparse
 import fcntl
@@ -20,6 +20,8 @@ PACKAGES = {
     "curl": "curl",
     "docker-registry": "docker-registry",
     "openssl": "openssl",
+    "node": "nodejs",
+    "npm": "npm",
 }
 
 
@@ -28,8 +30,8 @@ def main():
     parser.add_argument("dir")
     parser.add_argument("--packages", action="store_true")
     args = parser.parse_args()
-    if sys.version_info < (3, 9):
-        sys.exit("the stand-in servers need Python 3.9 or later, and python3 is " + sys.version.split()[0])
+    if sys.version_info < (3, 10):
+        sys.exit("the stand-in servers need Python 3.10 or later, and python3 is " + sys.version.split()[0])
     os.makedirs(args.dir, exist_ok=True)
     with open(os.path.join(args.dir, "servers.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -102,7 +102,7 @@ impl Access {
 
 fn hashes(tokens: &[(Role, Live)]) -> Vec<(Role, [u8; 32])> {
     let hash = |(role, token): &(Role, Live)| {
-        let token = token.get().inspect_err(|error| tracing::warn!("nobody can use {error}")).ok()?;
+        let token = token.get().inspect_err(|error| tracing::warn!(?role, "nobody can use {error}")).ok()?;
         if token.len() < SHORTEST_TOKEN {
             tracing::warn!(
                 ?role,

@@ -53,10 +53,11 @@ pub fn text(status: &Status, books: &Books, role: &Role) -> String {
         Role::Nobody => false,
     };
     let logstores: Vec<_> = books.logstores.iter().filter(|(_, books)| is_seen(books)).collect();
+    let counts: Vec<_> = logstores.iter().map(|(name, books)| (name, books.accounts.balanced())).collect();
     for (number, (metric, help)) in Accounts::HELP.iter().enumerate() {
         text.family(metric, help);
-        for (name, books) in &logstores {
-            text.sample(&of_logstore(name), scaled(metric, books.accounts.list()[number].2));
+        for (name, counts) in &counts {
+            text.sample(&of_logstore(name), scaled(metric, counts[number].2));
         }
     }
     text.latencies(&logstores);

@@ -13,7 +13,6 @@ use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::Limited;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::time::timeout;
 use utoipa::{IntoParams, ToSchema};
 
@@ -165,22 +164,24 @@ pub async fn push(
 /// What of an upload has come.
 struct Received {
     plugin: Vec<u8>,
-    settings: Option<Value>,
-    signature: Option<String>,
+    /// As it came; of what has too many bytes one more than it may have, to be refused when it is its turn.
+    settings: Option<Vec<u8>>,
+    /// The same.
+    signature: Option<Vec<u8>>,
 }
 
 async fn receive(request: Request, most: u64) -> Answer<Received> {
     let request = request.map(|body| Body::new(Limited::new(body, THROWN_AWAY)));
-    let is_json = |text: &[u8]| serde_json::from_slice(text).map_err(|error| settings_error(&error));
     let mut parts = Multipart::from_request(request, &()).await.map_err(|rejection| {
         Error::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, rejection.body_text()).hint("send multipart/form-data")
     })?;
-    let (mut plugin, mut settings, mut signature, mut excess) = (None, None, None, None);
+    let (mut plugin, mut settings, mut signature, mut is_too_large) = (None, None, None, false);
     while let Some(mut part) = parts.next_field().await.map_err(|error| broken(&error, most))? {
-        let (place, limit, too_large): (_, _, fn(u64) -> Error) = match part.name() {
-            Some("plugin") => (&mut plugin, most, too_large),
-            Some("settings") => (&mut settings, SETTINGS as u64, |_| settings_too_large()),
-            Some("signature") => (&mut signature, SIGNATURE as u64, |_| no_signature()),
+        let is_plugin = part.name() == Some("plugin");
+        let (place, limit) = match part.name() {
+            Some("plugin") => (&mut plugin, most),
+            Some("settings") => (&mut settings, SETTINGS as u64 + 1),
+            Some("signature") => (&mut signature, SIGNATURE as u64 + 1),
             _ => return Err(Error::bad("the parts of an upload are `plugin`, `settings` and `signature`")),
         };
         if place.is_some() {
@@ -188,22 +189,17 @@ async fn receive(request: Request, most: u64) -> Answer<Received> {
         }
         let (mut bytes, mut size) = (Vec::new(), 0);
         while let Some(chunk) = part.chunk().await.map_err(|error| broken(&error, most))? {
+            let left = usize::try_from(limit.saturating_sub(size)).unwrap_or(usize::MAX);
+            bytes.extend_from_slice(&chunk[..chunk.len().min(left)]);
             size += chunk.len() as u64;
-            if size <= limit {
-                bytes.extend_from_slice(&chunk);
-            }
         }
-        if size > limit {
-            excess.get_or_insert_with(|| too_large(limit));
-        }
+        is_too_large |= is_plugin && size > limit;
         *place = Some(bytes);
     }
-    if let Some(error) = excess {
-        return Err(error);
+    if is_too_large {
+        return Err(too_large(most));
     }
     let plugin = plugin.ok_or_else(|| Error::bad("the upload has no part `plugin`"))?;
-    let settings = settings.as_deref().map(is_json).transpose()?;
-    let signature = signature.map(String::from_utf8).transpose().map_err(|_| no_signature())?;
     Ok(Received { plugin, settings, signature })
 }
 
@@ -218,19 +214,6 @@ fn too_large(most: u64) -> Error {
     Error::new(StatusCode::PAYLOAD_TOO_LARGE, format!("it has more than {most} bytes"))
         .check(Check::Size)
         .hint("the project's `uploads.max_size` in the agent's configuration is the limit")
-}
-
-fn settings_too_large() -> Error {
-    let error = format!("the settings have more than {SETTINGS} bytes");
-    Error::new(StatusCode::PAYLOAD_TOO_LARGE, error).check(Check::Configure)
-}
-
-fn no_signature() -> Error {
-    Error::new(StatusCode::UNPROCESSABLE_ENTITY, "the signature is none: base64 is expected").check(Check::Signature)
-}
-
-fn settings_error(error: &serde_json::Error) -> Error {
-    Error::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the settings are no JSON: {error}")).check(Check::Configure)
 }
 
 /// The `.wasm` of a version

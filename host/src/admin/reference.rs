@@ -30,7 +30,7 @@ fn the_reference_of_metrics() {
     let sections = [
         ("Logstores", [names(Accounts::HELP), vec![LATENCY.0]].concat()),
         ("Plugins", names(PluginAccounts::HELP)),
-        ("Sinks on the network", names(SinkAccounts::HELP)),
+        ("Sinks", names(SinkAccounts::HELP)),
         ("The agent, projects, and states", names(OF_STATUS)),
     ];
     let mut page = PAGE.to_owned();

@@ -27,6 +27,7 @@ use super::error::{Answer, Error, Problem};
 use super::guard::{App, Asked, Known, Named, Operator, guard};
 use super::{exposition, plugins};
 use crate::control::{LogstoreStatus, Reloaded, Status, Tap};
+use crate::sandbox::log::Line;
 
 /// Events of a tap, if it doesn't say how many; and the most.
 const TAPPED: u64 = 100;
@@ -70,6 +71,7 @@ fn described() -> (Router<Arc<App>>, OpenApi) {
         .routes(routes!(logstores))
         .routes(routes!(logstore))
         .routes(routes!(tap))
+        .routes(routes!(log))
         .routes(routes!(plugins::list, plugins::push))
         .routes(routes!(plugins::download, plugins::remove))
         .routes(routes!(plugins::activate))
@@ -264,21 +266,82 @@ fn tapped() -> u64 {
         (status = 429, description = "Too many requests, or taps", body = Problem),
     ))]
 async fn tap(State(app): State<Arc<App>>, named: Named, Asked(asked): Asked<TapQuery>) -> Answer<Response> {
-    if !(1..=MOST_TAPPED).contains(&asked.limit) {
-        return Err(Error::bad(format!("limit must be from 1 to {MOST_TAPPED}")));
-    }
+    let limit = limit_of(asked.limit)?;
     let Named { name, role } = named;
     let slot = app.taps.take(&role)?;
-    let tap = Tap { before: asked.before, limit: asked.limit };
+    let tap = Tap { before: asked.before, limit };
     let receiver = app.ask(&role, move |app| app.control.tap(&name, tap)).await?;
     let receiver = receiver.map_err(|error| Error::conflict(format!("{error:#}")))?;
     let deadline = Instant::now() + TAP;
-    let events = stream::unfold((receiver, asked.limit, slot), move |(mut receiver, left, slot)| async move {
+    let events = stream::unfold((receiver, limit, slot), move |(mut receiver, left, slot)| async move {
         let left = left.checked_sub(1)?;
         let event = timeout_at(deadline, receiver.recv()).await.ok()??;
         Some((Ok::<Bytes, Infallible>(event), (receiver, left, slot)))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(events)).into_response())
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct LogQuery {
+    /// Also those that come from now on.
+    #[serde(default)]
+    #[param(default = false)]
+    follow: bool,
+    /// It ends after so many.
+    #[serde(default = "tapped")]
+    #[param(minimum = 1, maximum = 1_000_000, default = 100)]
+    limit: u64,
+}
+
+/// What the plugins of a logstore log, and why they fail
+///
+/// The last lines, as JSON each: `at`, in Unix seconds; `level`, which is `debug`, `info`, `warn`, `error`, or `failure`
+/// for what a plugin did not say itself; `plugin`; `text`; and how many before it are `missed`, as there were too many.
+#[utoipa::path(get, path = "/v1/logstores/{project}/{logstore}/log", tag = "seeing",
+    params(("project" = String, Path), ("logstore" = String, Path), LogQuery),
+    responses(
+        (status = 200, description = "Lines", body = String, content_type = "application/x-ndjson"),
+        (status = 400, description = "The query makes no sense", body = Problem),
+        (status = 401, description = "Without a token", body = Problem),
+        (status = 404, description = "There is none of that name, or it is another project's", body = Problem),
+        (status = 429, description = "Too many requests, or taps", body = Problem),
+    ))]
+async fn log(State(app): State<Arc<App>>, named: Named, Asked(asked): Asked<LogQuery>) -> Answer<Response> {
+    let limit = limit_of(asked.limit)?;
+    let Named { name, role } = named;
+    let slot = app.taps.take(&role)?;
+    let log = app.ask(&role, move |app| app.control.log(&name)).await?;
+    let body = if asked.follow {
+        let deadline = Instant::now() + TAP;
+        // The log itself is let go, so that it ends with its logstore.
+        let listener = log.listen();
+        drop(log);
+        Body::from_stream(stream::unfold((listener, limit, slot), move |(mut listener, left, slot)| async move {
+            let left = left.checked_sub(1)?;
+            let line = timeout_at(deadline, listener.next()).await.ok()??;
+            Some((Ok::<_, Infallible>(json_line(&line)), (listener, left, slot)))
+        }))
+    } else {
+        let most = usize::try_from(limit).unwrap_or(usize::MAX);
+        Body::from(log.last().iter().take(most).flat_map(json_line).collect::<Vec<u8>>())
+    };
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+fn json_line(line: &Line) -> Bytes {
+    // Of words and numbers JSON can always be made.
+    let mut json = serde_json::to_vec(line).unwrap_or_default();
+    json.push(b'\n');
+    json.into()
+}
+
+fn limit_of(asked: u64) -> Answer<u64> {
+    match (1..=MOST_TAPPED).contains(&asked) {
+        true => Ok(asked),
+        false => Err(Error::bad(format!("limit must be from 1 to {MOST_TAPPED}"))),
+    }
 }
 
 /// Reads the configuration again, and applies what has changed

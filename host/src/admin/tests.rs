@@ -26,7 +26,7 @@ use crate::control::{
 use crate::event::{Batch, CONTENT, Field, Kind};
 use crate::registry::Registry;
 use crate::sandbox::compile::Compiler;
-use crate::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};
+use crate::sandbox::{Chain, Given, Limits, Log, OnFault, Sandbox, Stage};
 
 const OPERATOR: &str = "operator-operator";
 const SHOP: &str = "shop-shop-shop-shop";
@@ -43,6 +43,7 @@ struct Stub {
     /// Whoever asks how all is, or has something applied, waits while it is closed.
     gate: Gate,
     lines: Vec<&'static str>,
+    log: Log,
 }
 
 /// Those that wait at it are counted.
@@ -128,13 +129,14 @@ impl Control for Stub {
         Ok(vec![batch])
     }
 
-    fn limits(&self, _: &LogstoreName) -> Limits {
-        Limits { memory: 4 << 20, ..Limits::default() }
+    fn given(&self, _: &LogstoreName) -> Given {
+        Given { limits: Limits { memory: 4 << 20, ..Limits::default() }, files: false }
     }
 
     fn chain(&self, name: &LogstoreName, candidate: Option<&Candidate>) -> Result<Chain> {
         let Some(candidate) = candidate else { return Ok(Chain::default()) };
-        let stage = Stage::new(candidate.plugin.clone(), &candidate.settings, self.limits(name), &Budget::new(None))?;
+        let stage =
+            Stage::new(candidate.plugin.clone(), &candidate.settings, self.given(name).limits, &Budget::new(None))?;
         Ok(Chain::new(vec![stage], OnFault::Raw))
     }
 
@@ -149,6 +151,10 @@ impl Control for Stub {
 
     fn reload(&self) -> Result<Reloaded, NotReloaded> {
         Err(NotReloaded("weir.yaml:1:1: wrong".into()))
+    }
+
+    fn log(&self, _: &LogstoreName) -> Log {
+        self.log.clone()
     }
 
     fn tap(&self, _: &LogstoreName, tap: Tap) -> Result<Receiver<Bytes>> {
@@ -195,6 +201,7 @@ sinks: {{ s: {{ type: blackhole }}, t: {{ type: blackhole }} }}
             cannot_apply: AtomicBool::new(false),
             gate: Gate::default(),
             lines,
+            log: Log::of_logstore("shop/a"),
         });
         let server = Server::start(config.admin.as_ref().unwrap(), dir.path(), stub.clone()).unwrap();
         Site { dir, stub, server }
@@ -413,13 +420,17 @@ fn the_check_that_fails_is_said_and_nothing_is_changed() {
         "",
     );
     check(push(&good, Some("{")), 422, "configure", "the settings are no JSON");
+    // What is looked at before them fails before them.
+    for settings in ["{", "[]", &format!("\"{}\"", "x".repeat(70_000))] {
+        check(push(b"hello", Some(settings)), 422, "api", "it is not WebAssembly, or it is damaged");
+    }
     check(push(&good, Some("[]")), 422, "configure", "the settings must be a JSON object");
     check(push(&good, Some(r#"{"wrong": 1}"#)), 422, "configure", "trapped");
     let traps = push(&component(1, "unreachable"), None);
     assert_eq!(traps.json()["report"]["running"]["parsed"], 3);
     check(traps, 422, "dry_run", "it faults on the logstore's last lines");
 
-    push(&good, Some(&format!("\"{}\"", "x".repeat(70_000)))).says(413, "the settings have more than 65536 bytes");
+    push(&good, Some(&format!("\"{}\"", "x".repeat(70_000)))).says(422, "the settings have more than 65536 bytes");
     site.send("POST", PLUGINS, SHOP, "text/plain", &good).json();
     let (kind, body) = multipart(&good, None);
     assert_eq!(site.send("POST", PLUGINS, SHOP, &kind, &body[..body.len() / 2]).status, 400);
@@ -455,6 +466,7 @@ fn every_verb_against_own_other_and_no_project() {
     let of_logstores = [
         ("GET", "", 200),
         ("GET", "/tap?limit=1", 200),
+        ("GET", "/log?limit=1", 200),
         ("GET", "/plugins", 200),
         ("POST", "/plugins", 415),
         ("GET", "/plugins/1", 200),
@@ -589,6 +601,27 @@ fn a_tap_ends_after_as_many_events_as_were_asked_for() {
 }
 
 #[test]
+fn a_log_is_shown_as_far_as_it_goes_or_followed_for_as_many_lines_as_were_asked_for() {
+    let site = Site::new();
+    for text in ["one", "two\x1b"] {
+        site.stub.log.fail(&Limits::default(), "own", text);
+    }
+    let log = |query: &str| site.ask("GET", &format!("/v1/logstores/shop/a/log{query}"), SHOP);
+    let lines = |answer: Answer| {
+        let text = String::from_utf8(answer.body).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.map(|line| (line["level"].clone(), line["plugin"].clone(), line["text"].clone())).collect::<Vec<_>>()
+    };
+    let line = |text: &str| (json!("failure"), json!("own"), json!(text));
+    assert_eq!(lines(log("")), [line("one"), line("two\\u{1b}")]);
+    assert_eq!(lines(log("?follow=true&limit=2")), [line("one"), line("two\\u{1b}")]);
+    assert_eq!(lines(log("?limit=1")), [line("one")]);
+    for query in ["?limit=0", "?limit=1000001", "?follow=2", "?before=true"] {
+        assert_eq!(log(query).status, 400, "{query}");
+    }
+}
+
+#[test]
 fn who_asks_too_often_waits_and_nobody_else_does() {
     let site = Site::new();
     let until_late = |token: &str| {
@@ -690,6 +723,7 @@ fn the_description_is_served_and_has_every_answer_that_there_is() {
         "get /readyz",
         "get /v1/logstores",
         "get /v1/logstores/{project}/{logstore}",
+        "get /v1/logstores/{project}/{logstore}/log",
         "get /v1/logstores/{project}/{logstore}/plugins",
         "post /v1/logstores/{project}/{logstore}/plugins",
         "post /v1/logstores/{project}/{logstore}/plugins/rollback",

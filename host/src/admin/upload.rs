@@ -15,15 +15,16 @@ use crate::control::{Candidate, Control};
 use crate::registry::{By, Canary, Choice, New, Refused, SETTINGS, Version, hex_digest};
 use crate::sandbox::check::{Check, During, Failed};
 use crate::sandbox::dry_run::{self, Report, dry_run};
+use crate::signing::SIGNATURE;
 
 /// What is uploaded.
 pub struct Push {
     /// The `.wasm`.
     pub bytes: Bytes,
-    /// The settings; none: those of the plugin whose place it takes.
-    pub settings: Option<Value>,
-    /// Base64 of its signature, if it has one.
-    pub signature: Option<String>,
+    /// The settings, as they came; none: those of the plugin whose place it takes.
+    pub settings: Option<Vec<u8>>,
+    /// Base64 of its signature, as it came, if it has one.
+    pub signature: Option<Vec<u8>>,
     /// Who does.
     pub by: By,
     /// What is to become of it.
@@ -147,19 +148,18 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
     let config = control.config();
     let (logstore, project) = find(&config, name).context("the logstore is gone").map_err(NotDone::Broken)?;
     let slot = place(logstore, project)?;
-    let signature = push.signature.as_deref().map(str::trim);
+    let signature = push.signature.as_deref().map(signature_text).transpose()?;
     project.plugin_keys.keys.check(&hex_digest(&push.bytes), signature).during(Check::Signature)?;
+    let (bytes, most) = (push.bytes.clone(), project.uploads.max_size);
+    let plugin = control.sandbox().load_bytes(bytes, &name.logstore, most, &control.given(name))?;
     let settings = match push.settings {
-        Some(settings) => settings,
+        Some(settings) => settings_from(&settings)?,
         None => settings_of(control, logstore, slot)?,
     };
     let text = settings_text(&settings)?;
     if text.len() > SETTINGS {
         return Err(Refused::Settings(text.len()).into());
     }
-    let bytes = push.bytes.clone();
-    let plugin =
-        control.sandbox().load_bytes(bytes, &name.logstore, project.uploads.max_size, &control.limits(name))?;
     let candidate = Candidate { plugin, settings: text };
     let report = try_out(control, name, &candidate)?;
     let objection = report.objection();
@@ -189,6 +189,21 @@ pub fn push(control: &dyn Control, name: &LogstoreName, push: Push) -> Result<Pu
     };
     let Chosen { choice, pending } = activate(control, name, version.number, canary)?;
     Ok(Pushed { version: Some(version), choice, pending, report, objection: None, table })
+}
+
+/// A signature is looked at as a text before it is looked at as one.
+fn signature_text(signature: &[u8]) -> Result<&str, Failed> {
+    let text = std::str::from_utf8(signature).ok().filter(|text| text.len() <= SIGNATURE);
+    text.map(str::trim).context("the signature is none: base64 is expected").during(Check::Signature)
+}
+
+/// Settings that were uploaded.
+fn settings_from(settings: &[u8]) -> Result<Value, Failed> {
+    if settings.len() > SETTINGS {
+        return Err(anyhow!("the settings have more than {SETTINGS} bytes")).during(Check::Configure);
+    }
+    let value = serde_json::from_slice(settings);
+    value.map_err(|error| anyhow!("the settings are no JSON: {error}")).during(Check::Configure)
 }
 
 /// Settings as a plugin is given them.

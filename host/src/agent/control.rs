@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{Receiver, channel};
 
 use super::files::keep;
 use super::keeper::Applied;
-use super::plugins::{chain, limits_of};
+use super::plugins::{chain, given_to};
 use super::uploads::joined;
 use super::{Agent, settings};
 use crate::books::Books;
@@ -21,7 +21,7 @@ use crate::event::Batch;
 use crate::lane;
 use crate::lane::orders::Order;
 use crate::registry::Registry;
-use crate::sandbox::{Chain, Limits, Sandbox};
+use crate::sandbox::{Chain, Given, Log, Sandbox};
 use crate::sink::ndjson::Ndjson;
 use crate::source;
 
@@ -44,8 +44,8 @@ impl Control for Agent {
         &self.sandbox
     }
 
-    fn limits(&self, name: &LogstoreName) -> Limits {
-        let slot = |logstore: &Logstore| limits_of(logstore, logstore.upload_slot().unwrap_or(0));
+    fn given(&self, name: &LogstoreName) -> Given {
+        let slot = |logstore: &Logstore| given_to(logstore, logstore.upload_slot().unwrap_or(0));
         self.logstore_of(name).map(|logstore| slot(&logstore)).unwrap_or_default()
     }
 
@@ -101,6 +101,10 @@ impl Control for Agent {
             unchanged: changed.untouched as u64,
             warnings,
         })
+    }
+
+    fn log(&self, name: &LogstoreName) -> Log {
+        self.logs.of(&name.to_string())
     }
 
     fn tap(&self, name: &LogstoreName, tap: Tap) -> Result<Receiver<Bytes>> {

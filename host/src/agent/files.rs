@@ -215,8 +215,8 @@ impl Agent {
         let before = lock(&self.refusals).insert(name, refusal.clone());
         if before.is_none_or(|before| before.words() != refusal.words()) {
             for problem in &refusal.problems {
-                let problem = problem.in_file(&self.file_name);
-                tracing::error!("a plugin's file has changed and cannot be used; what ran goes on: {problem}");
+                let (place, problem) = (&problem.place.path, problem.in_file(&self.file_name));
+                tracing::error!(place, "a plugin's file has changed and cannot be used; what ran goes on: {problem}");
             }
         }
     }

@@ -63,6 +63,8 @@ pub(super) struct RunningLane {
     pub glances: Arc<Glances>,
     /// Another number after each change of what it runs.
     pub change: u64,
+    /// Whether it is not in the configuration any more, and only what is in flight settles.
+    pub is_ending: bool,
 }
 
 /// A version that a part of a lane's files tries.
@@ -166,7 +168,18 @@ impl Agent {
         let plugins = chain.stages().iter().map(|_| Arc::default()).collect();
         let orders = Orders::new(self.wake(number));
         let (accounts, glances) = Default::default();
-        let lane = RunningLane { logstore, number, orders, accounts, used, plugins, canary: None, glances, change };
+        let lane = RunningLane {
+            logstore,
+            number,
+            orders,
+            accounts,
+            used,
+            plugins,
+            canary: None,
+            glances,
+            change,
+            is_ending: false,
+        };
         let ready = self.ready(&tenant, &lane, chain, 0, tap);
         let mut running = self.running();
         match ready {
@@ -263,7 +276,7 @@ mod tests {
     use crate::admin::tests::component;
     use crate::config::{self, Place};
     use crate::sandbox::compile::Compiler;
-    use crate::sandbox::{Limits, Sandbox};
+    use crate::sandbox::{Given, Limits, Log, Sandbox};
 
     #[test]
     fn a_project_without_memory_left_keeps_no_change_from_others() {
@@ -273,10 +286,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let sandbox = Sandbox::new(Compiler::in_process(dir.path()).unwrap()).unwrap();
         let limits = Limits::default();
-        let plugin = sandbox.load_bytes(component(2, "").into(), "x", MEMORY as u64, &limits).unwrap();
-        let settings = "{}".to_owned();
-        let used =
-            [Used { plugin, settings, limits, files: None, version: 0, reference: None, place: Place::default() }];
+        let given = Given { limits, files: false };
+        let plugin = sandbox.load_bytes(component(2, "").into(), "x", MEMORY as u64, &given).unwrap();
+        let used = [Used {
+            plugin,
+            settings: "{}".to_owned(),
+            limits,
+            files: None,
+            version: 0,
+            reference: None,
+            log: Log::of_author(),
+            place: Place::default(),
+        }];
         let budget = Budget::new(Some(MEMORY));
         budget.take(MEMORY);
         let refused = chain_to_stay(&logstore, &used, &budget).err().unwrap();

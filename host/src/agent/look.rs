@@ -17,22 +17,16 @@ use crate::lane::glance::{FileGlance, Seen};
 use crate::lane::orders::Order;
 use crate::metrics::PluginAccounts;
 
-/// A turn is bounded: one that takes so long never ends.
-const LONGEST_TURN: Duration = Duration::from_secs(60);
-
-/// The checkpoint is written every second.
-const LONGEST_UNWRITTEN: Duration = Duration::from_secs(60);
-
 impl Agent {
     pub(super) fn look_at_health(&self) -> Health {
         let mut health = Health::default();
         let turn = self.schedule.longest_turn();
-        if turn > LONGEST_TURN {
+        if turn > self.dead_after {
             health.dead.push(format!("a worker has not ended its turn for {} s", turn.as_secs()));
         }
         let written = Duration::from_millis(self.written.at.load(Ordering::Relaxed));
         let unwritten = self.written.begun.elapsed().saturating_sub(written);
-        if unwritten > LONGEST_UNWRITTEN {
+        if unwritten > self.dead_after {
             health.dead.push(format!("the checkpoint has not been written for {} s", unwritten.as_secs()));
         }
         if self.schedule.broken() > 0 {
@@ -201,11 +195,15 @@ fn lane_status(lane: &RunningLane, seen: &Seen, most_files: usize) -> LogstoreSt
     let (lag_bytes, lag_seconds) =
         (files.iter().map(|file| file.lag_bytes).sum(), files.iter().map(|file| file.lag_seconds).fold(0.0, f64::max));
     // Of the same moment as its files.
-    let counts = if seen.is_new { glance.counts.clone() } else { lane.accounts.summary() };
+    let counts = if seen.is_new { glance.counts.clone() } else { balanced(lane) };
     files.sort_by(|a, b| b.lag_bytes.cmp(&a.lag_bytes).then_with(|| a.path.cmp(&b.path)));
     files.truncate(most_files);
     LogstoreStatus {
-        state: if problem.is_some() { LogstoreState::Waiting } else { LogstoreState::Running },
+        state: match &problem {
+            _ if lane.is_ending => LogstoreState::Ending,
+            Some(_) => LogstoreState::Waiting,
+            None => LogstoreState::Running,
+        },
         problem,
         root: logstore.files.root.display().to_string(),
         root_exists: logstore.files.root.is_dir(),
@@ -219,6 +217,11 @@ fn lane_status(lane: &RunningLane, seen: &Seen, most_files: usize) -> LogstoreSt
         files,
         refused: None,
     }
+}
+
+/// Its counts, of one moment.
+fn balanced(lane: &RunningLane) -> BTreeMap<&'static str, u64> {
+    lane.accounts.balanced().into_iter().map(|(name, _, count)| (name, count)).collect()
 }
 
 fn counted(counts: &PluginAccounts) -> PluginStatus {

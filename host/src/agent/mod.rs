@@ -41,9 +41,9 @@ use crate::event::Tags;
 use crate::heap::Trim;
 use crate::lane::{Mode, Scratch, Tap};
 use crate::registry::Registry;
-use crate::sandbox::Sandbox;
 use crate::sandbox::cache::Whose;
 use crate::sandbox::compile::{ByChild, Compiler};
+use crate::sandbox::{Logs, Sandbox};
 use crate::schedule::Schedule;
 use crate::secret::Stamp;
 use crate::sinks::Sinks;
@@ -56,6 +56,9 @@ use plugins::Plugins;
 
 /// Changes of settled offsets are on disk after this at the latest.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
+
+/// A turn is bounded, and the checkpoint is written every second: what takes so long does not end.
+const DEAD_AFTER: Duration = Duration::from_secs(60);
 
 /// What is in flight has so long to settle after the agent is told to stop.
 pub const GRACE: Duration = Duration::from_secs(10);
@@ -72,6 +75,8 @@ pub struct Agent {
     checkpoint: Arc<Checkpoint>,
     sandbox: Arc<Sandbox>,
     registry: Arc<Registry>,
+    /// What plugins log.
+    logs: Arc<Logs>,
     sinks: Sinks,
     /// Where the configuration is read again, if it is.
     file: Option<PathBuf>,
@@ -98,6 +103,7 @@ pub struct Agent {
     workers: Mutex<Vec<JoinHandle<()>>>,
     writer: Mutex<Option<(mpsc::Sender<()>, JoinHandle<()>)>>,
     written: Arc<Written>,
+    dead_after: Duration,
 }
 
 /// How an agent is to run.
@@ -119,6 +125,8 @@ pub struct Options {
     pub compile: ByChild,
     /// What the process is confined to, if it is.
     pub granted: Option<Needs>,
+    /// What stands still for so long is dead; none: a minute.
+    pub dead_after: Option<Duration>,
     /// Runs plugins without fuel, and believes them: only to measure what metering and checking cost.
     pub trusts_plugins: bool,
 }
@@ -161,7 +169,9 @@ impl Agent {
         };
         let registry = Arc::new(Registry::open(&data_dir.join("registry"))?);
         let config = &for_groups(config, &options.machine_groups);
-        let mut plugins = Plugins::new(sandbox, &config.plugin_dirs).with_uploads(registry.clone());
+        let logs = Arc::<Logs>::default();
+        let plugins = Plugins::new(sandbox, &config.plugin_dirs);
+        let mut plugins = plugins.with_uploads(registry.clone()).with_logs(logs.clone());
         // What changes while they are loaded is seen.
         let plugin_stamps = files::stamps(config);
         let schedule = Schedule::new();
@@ -188,6 +198,7 @@ impl Agent {
             watch: Watch::start(),
             sandbox: plugins.sandbox().clone(),
             registry,
+            logs,
             file: options.file,
             file_name: file.to_owned(),
             file_stamp: options.file_stamp,
@@ -205,6 +216,7 @@ impl Agent {
             writer: Mutex::default(),
             running: Mutex::new(running),
             written,
+            dead_after: options.dead_after.unwrap_or(DEAD_AFTER),
             schedule,
             checkpoint,
         };

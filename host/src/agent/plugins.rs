@@ -13,7 +13,7 @@ use crate::registry::{self, Choice, Registry};
 use crate::sandbox::cache::Whose;
 use crate::sandbox::compile::{ByChild, Compiler};
 use crate::sandbox::limits::COMPONENT_BYTES;
-use crate::sandbox::{Chain, Files, Limits, Plugin, Sandbox, Stage, files};
+use crate::sandbox::{Chain, Files, Given, Limits, Log, Logs, Plugin, Sandbox, Stage, files};
 use crate::secret::{Stamp, stamp};
 
 /// Loads plugins, each once. What one of several that are cloned has loaded, all have.
@@ -25,6 +25,8 @@ pub struct Plugins {
     loaded: Arc<Mutex<Loaded>>,
     /// Those that were uploaded; none are for a command that is not the agent.
     registry: Option<Arc<Registry>>,
+    /// Where they log; none: to a command that is not the agent.
+    logs: Option<Arc<Logs>>,
 }
 
 #[derive(Default)]
@@ -49,6 +51,8 @@ pub struct Used {
     pub version: u64,
     /// What it was found by; none if it was uploaded.
     pub reference: Option<PluginRef>,
+    /// Where it logs.
+    pub log: Log,
     /// Where the configuration says so.
     pub place: Place,
 }
@@ -67,7 +71,8 @@ impl Used {
 
     /// It alone, with an instance that has taken its settings.
     pub fn stage(&self, budget: &Arc<Budget>) -> Result<Stage> {
-        Stage::with_files(self.plugin.clone(), &self.settings, self.limits, budget, self.files.clone())
+        let (files, log) = (self.files.clone(), self.log.clone());
+        Stage::with(self.plugin.clone(), &self.settings, self.limits, budget, files, log)
     }
 
     fn problem(&self, error: &anyhow::Error) -> Problem {
@@ -79,7 +84,7 @@ impl Plugins {
     /// Looks for plugins in these directories.
     pub fn new(sandbox: Sandbox, dirs: &[PathBuf]) -> Self {
         let (sandbox, dirs) = (Arc::new(sandbox), dirs.to_owned());
-        Plugins { sandbox, dirs, loaded: Arc::default(), registry: None }
+        Plugins { sandbox, dirs, loaded: Arc::default(), registry: None, logs: None }
     }
 
     /// Uses what was uploaded in the place of what is configured.
@@ -90,6 +95,15 @@ impl Plugins {
     /// The same in these directories.
     pub fn looking_in(self, dirs: &[PathBuf]) -> Self {
         Plugins { dirs: dirs.to_owned(), ..self }
+    }
+
+    /// Has each logstore's plugins log there.
+    pub fn with_logs(self, logs: Arc<Logs>) -> Self {
+        Plugins { logs: Some(logs), ..self }
+    }
+
+    fn log(&self, logstore: &Logstore) -> Log {
+        self.logs.as_ref().map_or_else(Log::of_author, |logs| logs.of(&logstore.name.to_string()))
     }
 
     /// The sandbox that they run in.
@@ -152,6 +166,7 @@ impl Plugins {
                     files: used.files.as_deref().map(Files::new),
                     version: 0,
                     reference: Some(used.reference.clone()),
+                    log: self.log(logstore),
                     place: used.place.clone(),
                 }),
                 Err(error) => problems.push(problem(&used.place, &error)),
@@ -180,7 +195,7 @@ impl Plugins {
             without.plugins.remove(slot);
         }
         let mut chain = self.resolve_with(&without, 0)?;
-        chain.insert(slot, uploaded(logstore, slot, plugin, settings.to_owned(), 0));
+        chain.insert(slot, uploaded(logstore, slot, plugin, settings.to_owned(), self.log(logstore)));
         Ok(chain)
     }
 
@@ -190,19 +205,20 @@ impl Plugins {
         let version = registry.version(&logstore.name, number)?;
         let signed = logstore.plugin_keys.check(&version.digest, version.signature.as_deref());
         signed.with_context(|| format!("version {number}, which was uploaded, cannot run"))?;
-        let limits = limits_of(logstore, slot);
+        let given = given_to(logstore, slot);
         let known = lock(&self.loaded).uploaded.get(&version.digest).cloned();
         let plugin = match known {
             Some(plugin) => plugin,
             None => {
                 let bytes = registry.blob(&version.digest)?;
-                let plugin = self.sandbox.load_bytes(bytes.into(), &version.name, COMPONENT_BYTES, &limits)?;
+                let plugin = self.sandbox.load_bytes(bytes.into(), &version.name, COMPONENT_BYTES, &given)?;
                 lock(&self.loaded).uploaded.insert(version.digest.clone(), plugin.clone());
                 plugin
             }
         };
-        plugin.check_limits(&limits)?;
-        Ok(uploaded(logstore, slot, plugin, version.settings.to_string(), number))
+        plugin.check_limits(&given.limits)?;
+        let used = uploaded(logstore, slot, plugin, version.settings.to_string(), self.log(logstore));
+        Ok(Used { version: number, ..used })
     }
 
     /// The chain of a logstore, or what is wrong with each of its plugins.
@@ -219,7 +235,7 @@ impl Plugins {
         files: Option<Arc<Files>>,
     ) -> Result<Stage> {
         let path = self.find(reference)?;
-        Stage::with_files(self.load_within(&path, &limits)?, settings, limits, &Budget::new(None), files)
+        Stage::with(self.load_within(&path, &limits)?, settings, limits, &Budget::new(None), files, Log::of_author())
     }
 
     /// The file of a plugin.
@@ -261,20 +277,24 @@ pub fn chain(used: &[Used], on_fault: config::OnFault, budget: &Arc<Budget>) -> 
     if problems.is_empty() { Ok(Chain::new(stages, settings::on_fault(on_fault))) } else { Err(problems) }
 }
 
-/// An uploaded plugin gets the limits and the files of what it replaces, or what its project's plugins may have if nothing else is said.
-pub fn limits_of(logstore: &Logstore, slot: usize) -> Limits {
-    settings::limits(logstore.plugins.get(slot).map_or(&logstore.limits, |used| &used.limits))
+/// An uploaded plugin gets the limits and the files of what it replaces, or what its project's plugins may have if
+/// nothing else is said.
+pub fn given_to(logstore: &Logstore, slot: usize) -> Given {
+    let replaced = logstore.plugins.get(slot);
+    let limits = settings::limits(replaced.map_or(&logstore.limits, |used| &used.limits));
+    Given { limits, files: replaced.is_some_and(|used| used.files.is_some()) }
 }
 
-fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: String, version: u64) -> Used {
+fn uploaded(logstore: &Logstore, slot: usize, plugin: Arc<Plugin>, settings: String, log: Log) -> Used {
     let replaced = logstore.plugins.get(slot);
     Used {
         plugin,
         settings,
-        limits: limits_of(logstore, slot),
+        limits: given_to(logstore, slot).limits,
         files: replaced.and_then(|used| used.files.as_deref()).map(Files::new),
-        version,
+        version: 0,
         reference: None,
+        log,
         place: replaced.map_or(&logstore.place, |used| &used.place).clone(),
     }
 }

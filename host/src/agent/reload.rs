@@ -139,6 +139,7 @@ impl Agent {
         let names: BTreeSet<_> = config.logstores.iter().map(|logstore| logstore.name.to_string()).collect();
         lock(&self.refusals).retain(|name, _| names.contains(name));
         self.running().failed.retain(|name| names.contains(name));
+        self.logs.keep(|name| names.contains(name));
         *lock(&self.published) = Published { config: Arc::new(config), problems };
         drop(changing);
         plugins.forget_unused();
@@ -156,6 +157,9 @@ impl Agent {
             let mut running = self.running();
             running.set_projects(&config.projects, &self.schedule);
             let restarted = plans.iter().filter(|plan| matches!(plan.step, Step::BeginAnew(..))).map(Plan::name);
+            for name in removed {
+                running.lanes.entry(name.clone()).and_modify(|lane| lane.is_ending = true);
+            }
             let names = restarted.chain(removed.iter().cloned());
             names.filter_map(|name| running.lanes.get(&name).cloned().map(|lane| (name, lane))).collect()
         };

@@ -16,7 +16,7 @@ use crate::event::Batch;
 use crate::sandbox::guest::harmless;
 use crate::sandbox::instance::Fault;
 use crate::sandbox::poison::{Poison, stack_text};
-use crate::sandbox::{Chain, Files, Held, Limits, OnFault, Plugin, Stage};
+use crate::sandbox::{Chain, Files, Held, Limits, Log as PluginLog, OnFault, Plugin, Stage};
 use crate::sink::ndjson::Ndjson;
 
 /// Log lines of a plugin that are kept: authors see what an agent would pass over, but not without end.
@@ -52,7 +52,8 @@ impl Subject {
             return Err(Wrong::NotStarted(how));
         }
         let budget = Budget::new(None);
-        let stage = Stage::with_files(self.plugin.clone(), &case.settings, self.limits, &budget, files);
+        let stage =
+            Stage::with(self.plugin.clone(), &case.settings, self.limits, &budget, files, PluginLog::of_author());
         stage.map_err(Wrong::NotStarted)
     }
 }

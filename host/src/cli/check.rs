@@ -21,7 +21,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    super::start_log("warn");
+    super::log::start("warn");
     let file = args.config.name();
     let loaded = args.config.load()?;
     for warning in &loaded.warnings {

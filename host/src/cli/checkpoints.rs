@@ -31,7 +31,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    super::start_log("warn");
+    super::log::start("warn");
     let data_dir = match &args.data_dir {
         Some(dir) => dir.clone(),
         None => args.config.load()?.config.data_dir,

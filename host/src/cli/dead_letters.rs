@@ -87,7 +87,7 @@ impl Which {
 }
 
 pub fn run(command: &Command) -> Result<()> {
-    super::start_log("warn");
+    super::log::start("warn");
     match command {
         Command::List { place, logstore, json } => {
             let (_, dir) = place.open()?;

@@ -38,7 +38,7 @@ pub struct Args {
 const SHOWN: usize = 2;
 
 pub fn run(args: &Args) -> Result<()> {
-    super::start_log("warn");
+    super::log::start("warn");
     let dir = tempfile::Builder::new().prefix("weir-demo-").tempdir()?;
     let dirs = if args.plugin_dir.is_empty() { super::default_plugin_dirs() } else { args.plugin_dir.clone() };
     let text = config_text(dir.path(), &dirs);

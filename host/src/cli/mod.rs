@@ -8,6 +8,7 @@ mod config_file;
 mod dead_letters;
 mod demo;
 mod health;
+mod log;
 pub mod mock_log;
 mod pipe;
 mod plugin;
@@ -154,17 +155,6 @@ fn tell(error: &anyhow::Error) -> ExitCode {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Usage(String);
-
-/// Starts writing the agent's own log to standard error. `RUST_LOG` sets what is written; without it, `default`.
-fn start_log(default: &str) {
-    use std::io::IsTerminal;
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
-}
 
 /// The directories where plugins are looked for when none are given: beside the binary, then the system's.
 fn default_plugin_dirs() -> Vec<PathBuf> {

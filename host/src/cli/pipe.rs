@@ -51,7 +51,7 @@ pub struct Args {
 const MAX_LINE: usize = 1 << 20;
 
 pub fn run(args: &Args) -> Result<()> {
-    super::start_log("info");
+    super::log::start("info");
     let count = args.plugin.len() + usize::from(args.watch.is_some());
     if args.settings.len() > count {
         return Err(Usage("there are more --settings than --plugin".to_owned()).into());

@@ -29,6 +29,9 @@ use crate::sandbox::compile::ByChild;
 /// As long as a pod may take to end is long enough.
 const LONGEST_GRACE: Duration = Duration::from_secs(3600);
 
+/// A turn may take nearly so long, and the checkpoint is written every second.
+const SOONEST_DEAD: Duration = Duration::from_secs(2);
+
 /// This part of the grace is for what is on its way when nothing more is read.
 const SETTLING: u32 = 4;
 
@@ -56,6 +59,10 @@ pub struct Args {
     /// [default: 10s]
     #[arg(long, value_name = "DURATION", value_parser = grace)]
     grace: Option<Duration>,
+    /// A worker or the checkpoint that stands still for so long is one that only a restart helps: then `weir health` and
+    /// /healthz say so [default: 1m]
+    #[arg(long, value_name = "DURATION", value_parser = dead_after)]
+    dead_after: Option<Duration>,
     /// A group that this agent belongs to: it runs the logstores of its groups, and those of no group [env: WEIR_MACHINE_GROUP]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     machine_group: Vec<String>,
@@ -65,13 +72,13 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    super::start_log("info");
+    super::log::start_of_agent();
     let signals = Signals::listen()?;
     let file = args.config.name();
     let file_stamp = look_at(&args.config.path());
     let loaded = args.config.load()?;
     for warning in &loaded.warnings {
-        tracing::warn!("{}", warning.in_file(&file));
+        tracing::warn!(place = warning.place.path, "{}", warning.in_file(&file));
     }
     environment::contradictions(&environment::process).iter().for_each(|words| tracing::warn!("{words}"));
     let (groups, tags) = (machine_groups(args), tags()?);
@@ -89,6 +96,7 @@ pub fn run(args: &Args) -> Result<()> {
         mode,
         compile,
         granted,
+        dead_after: args.dead_after,
         file: Some(args.config.path()),
         file_stamp,
         ..Options::default()
@@ -102,7 +110,7 @@ pub fn run(args: &Args) -> Result<()> {
         warn_of_groups(config, &groups);
     }
     for problem in &agent.problems() {
-        tracing::error!("this logstore is not read: {}", problem.in_file(&file));
+        tracing::error!(place = problem.place.path, "this logstore is not read: {}", problem.in_file(&file));
     }
     let user_id = USER_ID.of(&environment::process).map(|(id, _)| id);
     tracing::info!(user_id, logstores = agent.books().logstores.len(), workers, "running");
@@ -125,6 +133,7 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, logstore) in &summary.logstores {
         let counts = &logstore.counts;
         tracing::info!(
+            logstore = name,
             "{name}: read {}, delivered {} ({} of them raw), dropped by plugins {}, in flight {}, faults of plugins {}",
             counts["read"],
             counts["delivered"],
@@ -150,6 +159,12 @@ pub fn run(args: &Args) -> Result<()> {
 fn grace(text: &str) -> Result<Duration, String> {
     let duration = parse_duration(text).filter(|duration| *duration <= LONGEST_GRACE);
     duration.ok_or_else(|| format!("must be a duration up to {}; {DURATION_HINT}", show_duration(LONGEST_GRACE)))
+}
+
+fn dead_after(text: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text).filter(|duration| (SOONEST_DEAD..=LONGEST_GRACE).contains(duration));
+    let range = [SOONEST_DEAD, LONGEST_GRACE].map(show_duration).join(" to ");
+    duration.ok_or_else(|| format!("must be a duration from {range}; {DURATION_HINT}"))
 }
 
 /// By the arguments, or else by the environment.

@@ -1,4 +1,4 @@
-//! `weir tap`: events of a logstore, live.
+//! `weir tap`: events of a logstore, live, or what its plugins log.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
@@ -11,7 +11,8 @@ use crate::config::LogstoreName;
 
 /// Show events of a logstore as they come, a line of JSON each
 ///
-/// Where they come too fast, some are left out. It disturbs nothing: what is slow to read them misses some.
+/// Where they come too fast, some are left out. It disturbs nothing: what is slow to read them misses some. With --log
+/// it is what the logstore's plugins log and why they fail, from the last lines on.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -22,6 +23,9 @@ pub struct Args {
     /// As they were read, not as plugins made them
     #[arg(long)]
     before: bool,
+    /// What plugins log and why they fail, instead of events
+    #[arg(long, conflicts_with = "before")]
+    log: bool,
     /// End after so many
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     limit: u64,
@@ -38,12 +42,11 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 async fn copy(client: &Client, args: &Args) -> Result<()> {
-    let query = [("before", args.before.to_string()), ("limit", args.limit.to_string())];
-    let path = format!(
-        "{}/tap?{}",
-        client::logstore(&args.logstore),
-        query.map(|(key, value)| format!("{key}={value}")).join("&")
-    );
+    let what = match args.log {
+        true => "log?follow=true".to_owned(),
+        false => format!("tap?before={}", args.before),
+    };
+    let path = format!("{}/{what}&limit={}", client::logstore(&args.logstore), args.limit);
     let mut events = client.open(Method::GET, &path, None, |request| request).await?;
     let mut out = io::stdout();
     let mut escape = out.is_terminal().then(Escape::default);

@@ -79,14 +79,15 @@ impl Lane {
         self.tell_faults(faults);
     }
 
-    /// Says in the agent's log that plugins fail, now and then, and each time that one is suspended or works again.
+    /// Says in the agent's log that plugins fail, now and then, and each time that one is suspended or works again. What
+    /// they say of it may be what is in a line, and is not for this log.
     fn tell_faults(&mut self, faults: u64) {
         let logstore = &self.name;
         for (stage, told) in self.chain.stages().iter().zip(&mut self.told_suspensions) {
             let (plugin, trust) = (stage.plugin().name(), &stage.trust);
-            let fault = stage.stats.last_fault.as_deref().unwrap_or_default();
             if trust.suspensions > told.0 {
-                tracing::warn!(logstore, plugin, "suspended, as it fails too often: {fault}");
+                let kind = stage.stats.last_kind;
+                tracing::warn!(logstore, plugin, "suspended, as it fails too often: {kind}; `weir status` says more");
             } else if told.1 && !trust.is_suspended() {
                 tracing::info!(logstore, plugin, "works again");
             }
@@ -96,8 +97,9 @@ impl Lane {
         if faults > self.told.map_or(0, |(told, _)| told) && is_due {
             self.told = Some((faults, self.clock.now()));
             for stage in self.chain.stages() {
-                if let Some(fault) = &stage.stats.last_fault {
-                    tracing::warn!(logstore, plugin = stage.plugin().name(), faults, "faults on events: {fault}");
+                let (plugin, kind) = (stage.plugin().name(), stage.stats.last_kind);
+                if stage.stats.faults > 0 {
+                    tracing::warn!(logstore, plugin, faults, "faults on events: {kind}; `weir status` says more");
                 }
             }
         }

@@ -151,9 +151,7 @@ pub struct PluginGlance {
 
 /// Without the plugin's name, which marks of events begin with.
 fn last_failure(stage: &crate::sandbox::Stage) -> Option<String> {
-    let reason = stage.stats.last_failure.as_deref()?;
-    let own = reason.strip_prefix(stage.plugin().name()).and_then(|rest| rest.strip_prefix(": "));
-    Some(own.unwrap_or(reason).to_owned())
+    stage.stats.last_failure.as_deref().map(|reason| stage.without_name(reason).to_owned())
 }
 
 /// The sizes that a file was seen to have, and when.

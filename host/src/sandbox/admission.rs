@@ -83,6 +83,15 @@ pub struct Admitted {
     pub(super) takes: Takes,
 }
 
+/// What a plugin is given in the place where it is to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    /// What it may use.
+    pub limits: Limits,
+    /// Whether there are files that it may read.
+    pub files: bool,
+}
+
 /// Reads a file and checks it.
 pub fn admit_file(path: &Path) -> Result<Admitted> {
     let describe = || format!("plugin {}", path.display());
@@ -124,9 +133,15 @@ impl Admitted {
         self.imports.iter().any(|import| import == FILES)
     }
 
-    /// Whether it can be instantiated within these limits, as far as it says itself.
-    pub fn check_limits(&self, limits: &Limits) -> Result<(), Failed> {
-        self.takes.check(limits).during(Check::Limits)
+    /// Whether it has all that it needs there: what it imports, and the limits within which it can be instantiated, as
+    /// far as it says itself.
+    pub fn check(&self, given: &Given) -> Result<(), Failed> {
+        if self.reads_files() && !given.files {
+            let why =
+                "and no files are granted here: the configuration grants a directory by `files: DIR` beside `use`";
+            return Err(anyhow!("it imports `{FILES}`, {why}")).during(Check::Imports);
+        }
+        self.takes.check(&given.limits).during(Check::Limits)
     }
 }
 
@@ -354,7 +369,16 @@ mod tests {
         let import = r#"(import "wasi:cli/environment@0.2.0" (instance))"#;
         assert_eq!(check(&processor("0.1.0", import), 1 << 20), Check::Imports);
         let admitted = admit(processor("0.1.0", "(core module $m (memory 3)) (core instance (instantiate $m))"), "x");
-        let failed = admitted.unwrap().check_limits(&Limits { memory: 2 << 16, ..Limits::default() }).unwrap_err();
-        assert_eq!(failed.check, Check::Limits);
+        let little = Given { limits: Limits { memory: 2 << 16, ..Limits::default() }, files: false };
+        assert_eq!(admitted.unwrap().check(&little).unwrap_err().check, Check::Limits);
+        // Files are for those to whom they are granted, and that is looked at first.
+        let import = r#"(import "weir:plugin/files@0.1.0" (instance)) (core module $m (memory 3)) (core instance (instantiate $m))"#;
+        let admitted = admit(processor("0.1.0", import), "x").unwrap();
+        let failed = admitted.check(&little).unwrap_err();
+        let why = "it imports `weir:plugin/files@0.1.0`, and no files are granted here: the configuration grants a \
+                   directory by `files: DIR` beside `use`";
+        assert_eq!((failed.check, failed.to_string().as_str()), (Check::Imports, why));
+        assert_eq!(admitted.check(&Given { files: true, ..little }).unwrap_err().check, Check::Limits);
+        admitted.check(&Given { files: true, ..Given::default() }).unwrap();
     }
 }

@@ -1,13 +1,13 @@
 //! What a store knows of the plugin that runs in it: its limits, and what it has said, counted and grown to.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
 use wasmtime::ResourceLimiter;
 
 use super::files::Files;
 use super::limits::Limits;
+use super::log::Log;
 use crate::budget::{Budget, Share};
 
 /// What a store holds of the guest: its limits, and what it has said and counted.
@@ -26,7 +26,7 @@ pub struct Guest {
     pub(super) counters: BTreeMap<String, u64>,
     /// The last line that it logged as an error: a panic's message.
     pub(super) last_error: Option<String>,
-    log_rate: LogRate,
+    log: Log,
     /// What it may read while it takes its settings.
     files: Option<Arc<Files>>,
     is_configuring: bool,
@@ -48,47 +48,13 @@ pub(super) enum Refusal {
     Project,
 }
 
-/// How many log lines a plugin may write in one logstore, whatever becomes of its instances.
-#[derive(Clone)]
-pub struct LogRate(Arc<Mutex<Saved>>);
-
-/// Log lines that may be passed on now, and since when they have been saved up.
-struct Saved {
-    lines: f64,
-    rate: f64,
-    since: Instant,
-    unsaid: u64,
-}
-
-impl LogRate {
-    /// Twice what may be written in a second is saved up.
-    pub fn new(limits: &Limits) -> Self {
-        let rate = f64::from(limits.log_lines_per_second);
-        LogRate(Arc::new(Mutex::new(Saved { lines: 2.0 * rate, rate, since: Instant::now(), unsaid: 0 })))
-    }
-
-    /// If a line may be written now, how many before it were not.
-    fn take(&self) -> Option<u64> {
-        let mut saved = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        saved.lines = (saved.lines + saved.rate * (now - saved.since).as_secs_f64()).min(2.0 * saved.rate);
-        saved.since = now;
-        if saved.lines < 1.0 {
-            saved.unsaid += 1;
-            return None;
-        }
-        saved.lines -= 1.0;
-        Some(std::mem::take(&mut saved.unsaid))
-    }
-}
-
 impl Guest {
     /// A plugin that has done nothing yet.
     pub(super) fn new(
         name: &str,
         limits: &Limits,
         budget: &Arc<Budget>,
-        log_rate: &LogRate,
+        log: &Log,
         files: Option<&Arc<Files>>,
     ) -> Self {
         Guest {
@@ -100,7 +66,7 @@ impl Guest {
             refused: None,
             counters: BTreeMap::new(),
             last_error: None,
-            log_rate: log_rate.clone(),
+            log: log.clone(),
             files: files.cloned(),
             is_configuring: true,
             bytes_read: 0,
@@ -151,21 +117,14 @@ impl Guest {
         }
     }
 
-    /// Passes a line on, under the plugin's name, escaped, cut, and limited in rate.
+    /// Passes a line on, under the plugin's name, escaped and cut.
     pub(super) fn log(&mut self, level: tracing::Level, message: &str) -> wasmtime::Result<()> {
         self.say(message)?;
         let message = harmless(message, self.limits.log_line);
         if level == tracing::Level::ERROR {
             self.last_error = Some(message.clone());
         }
-        let Some(unsaid) = self.log_rate.take() else { return Ok(()) };
-        let plugin = &self.name;
-        match level {
-            tracing::Level::ERROR => tracing::error!(target: "plugin", plugin, unsaid, "{message}"),
-            tracing::Level::WARN => tracing::warn!(target: "plugin", plugin, unsaid, "{message}"),
-            tracing::Level::INFO => tracing::info!(target: "plugin", plugin, unsaid, "{message}"),
-            _ => tracing::debug!(target: "plugin", plugin, unsaid, "{message}"),
-        }
+        self.log.say(&self.limits, &self.name, level, &message);
         Ok(())
     }
 

@@ -88,6 +88,19 @@ impl fmt::Display for Fault {
 }
 
 impl Fault {
+    /// What happened, in words that are none of the plugin's or of the events'.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Fault::OutOfFuel { .. } => "it runs out of fuel",
+            Fault::OutOfMemory { .. } => "it runs out of memory",
+            Fault::NoMemory => "its project has no memory left",
+            Fault::NotStarted(_) => "no instance of it can be made",
+            Fault::Trapped { .. } => "it traps",
+            Fault::Lied(_) => "it breaks the contract",
+            Fault::Swollen => "it makes more of a batch than there is room for",
+        }
+    }
+
     /// What happened, and where, innermost first: for the plugin's author, who has more room than an event.
     pub fn parts(&self) -> (String, &[String]) {
         match self {

@@ -23,6 +23,7 @@ pub mod files;
 pub mod guest;
 pub mod instance;
 pub mod limits;
+pub mod log;
 pub mod output;
 pub mod passage;
 pub mod poison;
@@ -42,10 +43,11 @@ use api::v0_1;
 use check::{Check, During, Failed};
 use compile::Compiler;
 
-pub use admission::Metadata;
+pub use admission::{Given, Metadata};
 pub use chain::{Chain, Held, OnFault};
 pub use files::Files;
 pub use limits::{CompileLimits, Limits};
+pub use log::{Log, Logs};
 pub use passage::{Passage, Step};
 pub use stage::Stage;
 
@@ -84,15 +86,17 @@ impl Sandbox {
     pub fn load_within(&self, path: &Path, limits: &Limits) -> Result<Arc<Plugin>> {
         let describe = || format!("plugin {}", path.display());
         let admitted = admission::admit_file(path)?;
-        admitted.check_limits(limits).with_context(describe)?;
+        // Whether there are files for it is seen when it takes its settings.
+        let given = Given { limits: *limits, files: true };
+        admitted.check(&given).map_err(anyhow::Error::from).with_context(describe)?;
         self.compile(admitted).with_context(describe)
     }
 
-    /// Admits, compiles and links the plugin of these bytes, of which there are at most so many. `name` is used if it
-    /// doesn't say one.
-    pub fn load_bytes(&self, bytes: Bytes, name: &str, most: u64, limits: &Limits) -> Result<Arc<Plugin>, Failed> {
+    /// Admits, compiles and links the plugin of these bytes, of which there are at most so many, for a place where it is
+    /// given that. `name` is used if it doesn't say one.
+    pub fn load_bytes(&self, bytes: Bytes, name: &str, most: u64, given: &Given) -> Result<Arc<Plugin>, Failed> {
         let admitted = admission::admit_upload(bytes, name, most)?;
-        admitted.check_limits(limits)?;
+        admitted.check(given)?;
         self.compile(admitted).during(Check::Compile)
     }
 

@@ -22,9 +22,10 @@ use wasmparser::{CompositeInnerType, Encoding, FuncType, FunctionBody, Operator,
 
 use super::compile::Compiler;
 use super::files::Files;
-use super::guest::{Guest, LogRate};
+use super::guest::Guest;
 use super::instance::{Called, Instance};
 use super::limits::Limits;
+use super::log::Log;
 use super::{Plugin, Sandbox, admission, engine};
 use crate::budget::Budget;
 use crate::event::Batch;
@@ -110,7 +111,7 @@ pub struct Profiled {
     files: Option<Arc<Files>>,
     limits: Limits,
     budget: Arc<Budget>,
-    log_rate: LogRate,
+    log: Log,
 }
 
 impl Profiled {
@@ -122,8 +123,8 @@ impl Profiled {
         admitted.digest = Sha256::digest(&admitted.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         let sandbox = Sandbox::on(engine::profiling()?, compiler, true)?;
         let plugin = sandbox.compile(admitted).with_context(|| format!("plugin {}", path.display()))?;
-        let (budget, log_rate) = (Budget::new(None), LogRate::new(&limits));
-        Ok(Profiled { plugin, settings: "{}".to_owned(), files: None, limits, budget, log_rate })
+        let (budget, log) = (Budget::new(None), Log::of_author());
+        Ok(Profiled { plugin, settings: "{}".to_owned(), files: None, limits, budget, log })
     }
 
     /// From now on it has these settings, and may read these files.
@@ -187,7 +188,7 @@ impl Profiled {
     /// An instance that has had events already: what is only done once is in no profile.
     fn warm(&self, first: &Batch) -> Result<Instance> {
         let name = self.plugin.name();
-        let guest = Guest::new(name, &self.limits, &self.budget, &self.log_rate, self.files.as_ref());
+        let guest = Guest::new(name, &self.limits, &self.budget, &self.log, self.files.as_ref());
         let mut instance = Instance::new(&self.plugin, &self.settings, guest).result?;
         let few = first.part(0..first.len().min(WARM));
         instance.process(&few, true).result?;

@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use super::Plugin;
 use super::api::v0_1::{self, Output};
 use super::files::{self, Files};
-use super::guest::{Guest, LogRate, cut};
+use super::guest::{Guest, cut};
 use super::instance::{Fault, Instance};
 use super::limits::Limits;
+use super::log::Log;
 use super::output::{self, Numbers, Violation};
 use super::poison::Poison;
 use super::trust::Trust;
@@ -28,7 +29,7 @@ pub struct Stage {
     instance: Option<Instance>,
     /// Fuel that taking its settings took the last time.
     settings_fuel: u64,
-    log_rate: LogRate,
+    log: Log,
     /// Whether it may be called.
     pub trust: Trust,
     /// The fields of the last output, whose names need not be made again.
@@ -56,6 +57,8 @@ pub struct Stats {
     pub faults: u64,
     /// The last of these.
     pub last_fault: Option<String>,
+    /// In words of weir alone, without any of the plugin's.
+    pub last_kind: &'static str,
     /// The last event that was found to be what it faults on.
     pub last_poison: Option<Poison>,
     /// Why it failed last: by its own word, or by a fault.
@@ -71,16 +74,17 @@ pub struct Stats {
 impl Stage {
     /// Makes a first instance, so that settings which the plugin refuses are known at once.
     pub fn new(plugin: Arc<Plugin>, settings: &str, limits: Limits, budget: &Arc<Budget>) -> Result<Self> {
-        Self::with_files(plugin, settings, limits, budget, None)
+        Self::with(plugin, settings, limits, budget, None, Log::of_author())
     }
 
-    /// The same of a plugin that may read these files.
-    pub fn with_files(
+    /// The same of a plugin that may read these files, and logs there.
+    pub fn with(
         plugin: Arc<Plugin>,
         settings: &str,
         limits: Limits,
         budget: &Arc<Budget>,
         files: Option<Arc<Files>>,
+        log: Log,
     ) -> Result<Self> {
         let mut stage = Stage {
             plugin,
@@ -90,7 +94,7 @@ impl Stage {
             budget: budget.clone(),
             instance: None,
             settings_fuel: 0,
-            log_rate: LogRate::new(&limits),
+            log,
             trust: Trust::default(),
             fields: Vec::new(),
             stats: Stats::default(),
@@ -181,6 +185,12 @@ impl Stage {
         format!("{}: {what}", self.plugin.name()).into()
     }
 
+    /// A reason as it was before it had the plugin's name.
+    pub fn without_name<'a>(&self, reason: &'a str) -> &'a str {
+        let own = reason.strip_prefix(self.plugin.name()).and_then(|rest| rest.strip_prefix(": "));
+        own.unwrap_or(reason)
+    }
+
     fn cut_fault(&self, fault: &Fault) -> String {
         // With a stack, which the host makes.
         cut(&fault.to_string(), 4 * self.limits.reason)
@@ -237,6 +247,7 @@ impl Stage {
         let asides = self.set_aside(&output, batch, last, held);
         self.stats.failed += asides.len() as u64;
         if let Some(aside) = asides.last() {
+            self.log.fail(&self.limits, self.plugin.name(), self.without_name(&aside.reason));
             self.stats.last_failure = Some(aside.reason.clone());
         }
         let places = (!output.origins.is_empty() || !output.failed.is_empty()).then(|| places(&output, batch));
@@ -258,7 +269,9 @@ impl Stage {
             Err(fault) => {
                 self.instance = None;
                 self.stats.faults += 1;
+                self.stats.last_kind = fault.kind();
                 let fault = fault.to_string();
+                self.log.fail(&self.limits, self.plugin.name(), &fault);
                 self.stats.last_failure = Some(fault.as_str().into());
                 self.stats.last_fault = Some(fault);
             }
@@ -290,7 +303,7 @@ impl Stage {
 
     fn instance(&mut self) -> Result<&mut Instance> {
         if self.instance.is_none() {
-            let guest = Guest::new(self.plugin.name(), &self.limits, &self.budget, &self.log_rate, self.files.as_ref());
+            let guest = Guest::new(self.plugin.name(), &self.limits, &self.budget, &self.log, self.files.as_ref());
             let made = Instance::new(&self.plugin, &self.settings, guest);
             self.stats.fuel += made.fuel;
             self.settings_fuel = made.fuel;

@@ -8,7 +8,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::rotation::{self, Ended, Keeper};
@@ -16,6 +16,7 @@ use super::writer::{Output, Writer};
 use super::{Payload, Sender};
 use crate::config::sinks::{File as Config, Sync};
 use crate::config::{LogstoreName, UtcHour};
+use crate::metrics::SinkAccounts;
 
 /// Whether a path still leads to its file is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -34,7 +35,7 @@ pub struct Files {
 
 impl Files {
     /// Starts the thread that writes to the file of each logstore; `name` is the sink's.
-    pub fn new(name: &str, config: &Config) -> Self {
+    pub fn new(name: &str, config: &Config, accounts: Arc<SinkAccounts>) -> Self {
         let started = config.rotate.map(|rotate| Keeper::start(name, rotate.keep, config.compression));
         let (keeper, ended) = started.unzip();
         let output = ToFiles {
@@ -47,13 +48,17 @@ impl Files {
             failed: None,
             keeper,
         };
-        Files { writer: Writer::start(name, output), keeper: ended.map(Mutex::new) }
+        Files { writer: Writer::start(name, output, accounts), keeper: ended.map(Mutex::new) }
     }
 }
 
 impl Sender for Files {
     fn send(&self, payload: Payload) {
         self.writer.send(payload);
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.writer.trouble()
     }
 
     fn close(&self, within: Duration) {

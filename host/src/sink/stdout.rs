@@ -1,19 +1,21 @@
 //! Standard output.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::writer::{Output, Writer};
 use super::{Payload, Sender};
 use crate::config::LogstoreName;
+use crate::metrics::SinkAccounts;
 
 /// Writes payloads to standard output, each whole.
 pub struct Stdout(Writer);
 
 impl Stdout {
     /// Starts the thread that writes.
-    pub fn new(name: &str) -> Self {
-        Stdout(Writer::start(name, ToStdout))
+    pub fn new(name: &str, accounts: Arc<SinkAccounts>) -> Self {
+        Stdout(Writer::start(name, ToStdout, accounts))
     }
 }
 
@@ -24,6 +26,10 @@ impl Sender for Stdout {
 
     fn close(&self, within: Duration) {
         self.0.close(within);
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.0.trouble()
     }
 
     fn is_lost(&self) -> bool {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Payload;
 use crate::config::LogstoreName;
+use crate::metrics::{self, SinkAccounts};
 
 /// The pause after the first failure; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -67,6 +68,38 @@ pub struct Writer {
     ended: Mutex<mpsc::Receiver<()>>,
     deadline: Arc<Deadline>,
     is_lost: Arc<AtomicBool>,
+    told: Arc<Told>,
+}
+
+/// What the thread tells of itself.
+struct Told {
+    accounts: Arc<SinkAccounts>,
+    /// Why the last that was tried failed, as long as it is the last.
+    trouble: Mutex<Option<String>>,
+}
+
+impl Told {
+    fn set_trouble(&self, why: Option<String>) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// A write or a sync failed, and is tried again.
+    fn failed(&self, error: &io::Error) {
+        let SinkAccounts { requests, failures, retries, .. } = &*self.accounts;
+        [requests, failures, retries].into_iter().for_each(|count| metrics::add(count, 1));
+        self.set_trouble(Some(error.to_string()));
+    }
+
+    /// A payload is where it should be.
+    fn delivered(&self, payload: Payload, begun: Instant) {
+        let accounts = &self.accounts;
+        accounts.waiting.fetch_sub(1, Ordering::Relaxed);
+        metrics::add(&accounts.requests, 1);
+        metrics::add(&accounts.delivered, payload.body.layout.events as u64);
+        metrics::add(&accounts.bytes_delivered, payload.body.bytes.as_slice().len() as u64);
+        metrics::add(&accounts.request_time, begun.elapsed().as_nanos() as u64);
+        payload.delivered();
+    }
 }
 
 /// When the writer is to give up; never, until it is closed.
@@ -78,19 +111,28 @@ struct Deadline {
 
 impl Writer {
     /// Starts the thread; `name` is the sink's.
-    pub fn start(name: &str, output: impl Output) -> Self {
+    pub fn start(name: &str, output: impl Output, accounts: Arc<SinkAccounts>) -> Self {
+        metrics::set(&accounts.concurrency, 1);
+        let told = Arc::new(Told { accounts, trouble: Mutex::default() });
         let (sender, receiver) = mpsc::channel();
         let deadline = Arc::new(Deadline::default());
         let is_lost = Arc::new(AtomicBool::new(false));
-        let (sink, until, lost) = (name.to_owned(), deadline.clone(), is_lost.clone());
+        let (sink, until, lost, tell) = (name.to_owned(), deadline.clone(), is_lost.clone(), told.clone());
         let (ends, ended) = mpsc::channel();
         let work = move || {
             let (stuck, group) = (HashMap::new(), Vec::new());
-            Work { sink: &sink, output, deadline: &until, is_lost: &lost, stuck, group }.run(&receiver);
+            let work = Work { sink: &sink, output, deadline: &until, is_lost: &lost, told: &tell, stuck, group };
+            work.run(&receiver);
             drop(ends);
         };
         std::thread::Builder::new().name(format!("sink {name}")).spawn(work).expect("the system has a thread to give");
-        Writer { name: name.to_owned(), queue: Mutex::new(Some(sender)), ended: Mutex::new(ended), deadline, is_lost }
+        let (name, queue, ended) = (name.to_owned(), Mutex::new(Some(sender)), Mutex::new(ended));
+        Writer { name, queue, ended, deadline, is_lost, told }
+    }
+
+    /// Why the last that was tried failed, as long as it is the last.
+    pub fn trouble(&self) -> Option<String> {
+        self.told.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the other end of a pipe was closed: nobody will ever read from it again.
@@ -102,6 +144,7 @@ impl Writer {
     pub fn send(&self, payload: Payload) {
         if let Some(queue) = &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
             // The thread ends only after the queue is closed, which this lock excludes.
+            metrics::add(&self.told.accounts.waiting, 1);
             let _ = queue.send(payload);
         }
     }
@@ -124,10 +167,11 @@ struct Work<'w, O> {
     output: O,
     deadline: &'w Deadline,
     is_lost: &'w AtomicBool,
+    told: &'w Told,
     /// Targets that cannot be written to for now, where others can all the same.
     stuck: HashMap<Arc<LogstoreName>, Stuck>,
-    /// Written and not synced yet, where only that delivers.
-    group: Vec<Payload>,
+    /// Written and not synced yet, where only that delivers; and since when each was.
+    group: Vec<(Payload, Instant)>,
 }
 
 /// Payloads of a target, the first of which could not be written.
@@ -233,13 +277,14 @@ impl<O: Output> Work<'_, O> {
 
     /// Writes the rest of a payload. False if it is stuck.
     fn go_on(&mut self, payload: Payload, mut written: usize, mut failures: Failures) -> Result<bool, Ended> {
+        let begun = Instant::now();
         while let Err(error) = self.try_to_write(&payload, &mut written) {
             if error.kind() == io::ErrorKind::BrokenPipe {
                 tracing::error!(sink = self.sink, "nobody reads it any more: {error}");
                 self.is_lost.store(true, Ordering::Relaxed);
                 return Err(Ended);
             }
-            failures.tell(self.sink, &error);
+            failures.tell(self.sink, &error, self.told);
             written = self.output.recover(&payload.target, payload.body.bytes.as_slice(), written);
             let pause = failures.pause();
             if self.output.targets_are_apart() {
@@ -251,13 +296,13 @@ impl<O: Output> Work<'_, O> {
                 return Err(Ended);
             }
         }
-        failures.end(self.sink);
+        failures.end(self.sink, self.told);
         if let Err(error) = self.output.flush() {
             tracing::error!(sink = self.sink, "cannot flush: {error}");
         }
         match self.output.delivers_by_sync() {
-            true => self.group.push(payload),
-            false => payload.delivered(),
+            true => self.group.push((payload, begun)),
+            false => self.told.delivered(payload, begun),
         }
         Ok(true)
     }
@@ -284,13 +329,12 @@ impl<O: Output> Work<'_, O> {
         while !self.group.is_empty()
             && let Err(error) = self.output.sync()
         {
-            failures.tell(self.sink, &error);
+            failures.tell(self.sink, &error, self.told);
             if !self.deadline.pause(failures.pause()) {
                 return Err(Ended);
             }
-            let group = std::mem::take(&mut self.group);
-            let (behind, free): (Vec<_>, Vec<_>) =
-                group.into_iter().partition(|payload| self.stuck.contains_key(&payload.target));
+            let group = std::mem::take(&mut self.group).into_iter().map(|(payload, _)| payload);
+            let (behind, free): (Vec<_>, Vec<_>) = group.partition(|payload| self.stuck.contains_key(&payload.target));
             for payload in behind.into_iter().rev() {
                 if let Some(stuck) = self.stuck.get_mut(&payload.target) {
                     stuck.payloads.push_front(payload);
@@ -299,8 +343,8 @@ impl<O: Output> Work<'_, O> {
             }
             free.into_iter().try_for_each(|payload| self.write(payload))?;
         }
-        failures.end(self.sink);
-        self.group.drain(..).for_each(Payload::delivered);
+        failures.end(self.sink, self.told);
+        self.group.drain(..).for_each(|(payload, begun)| self.told.delivered(payload, begun));
         Ok(())
     }
 }
@@ -318,7 +362,8 @@ impl Default for Failures {
 }
 
 impl Failures {
-    fn tell(&mut self, sink: &str, error: &io::Error) {
+    fn tell(&mut self, sink: &str, error: &io::Error, told: &Told) {
+        told.failed(error);
         if self.told.is_none_or(|when| when.elapsed() > REPORT_EVERY) {
             tracing::error!(sink, "cannot write, trying again until it works; nothing is lost: {error}");
             self.told = Some(Instant::now());
@@ -332,8 +377,9 @@ impl Failures {
         pause
     }
 
-    fn end(self, sink: &str) {
+    fn end(self, sink: &str, told: &Told) {
         if self.told.is_some() {
+            told.set_trouble(None);
             tracing::info!(sink, "writing works again");
         }
     }
@@ -397,7 +443,7 @@ mod tests {
     #[test]
     fn what_fits_in_parts_is_written_once_and_in_order() {
         let narrow = Narrow::default();
-        let writer = Writer::start("test", narrow.clone());
+        let writer = Writer::start("test", narrow.clone(), Arc::default());
         let returns = Returns::new(Box::new(|| {}));
         for (id, bytes) in [(0, "hello "), (1, "world")] {
             writer.send(payload(bytes, id, &returns));
@@ -443,7 +489,7 @@ mod tests {
         apart.is_full.store(true, Ordering::SeqCst);
         let (news, came) = mpsc::channel();
         let returns = Returns::new(Box::new(move || news.send(()).unwrap()));
-        let writer = Writer::start("test", apart.clone());
+        let writer = Writer::start("test", apart.clone(), Arc::default());
         for (id, project) in [(0, "a"), (1, "b"), (2, "a"), (3, "c"), (4, "b"), (5, "a")] {
             let target = Arc::new(format!("{project}/x").parse().unwrap());
             writer.send(Payload { target, ..payload(&format!("{id}{id}{id}{id}"), id, &returns) });
@@ -504,7 +550,7 @@ mod tests {
         let output = Forgetful::default();
         let safe = output.safe.clone();
         let returns = Returns::new(Box::new(|| {}));
-        let writer = Writer::start("test", output);
+        let writer = Writer::start("test", output, Arc::default());
         for (id, bytes) in [(0, "a"), (1, "b"), (2, "c")] {
             writer.send(payload(bytes, id, &returns));
         }
@@ -528,7 +574,7 @@ mod tests {
                 Ok(())
             }
         }
-        let writer = Writer::start("test", Stuck);
+        let writer = Writer::start("test", Stuck, Arc::default());
         let returns = Returns::new(Box::new(|| {}));
         writer.send(payload("x", 0, &returns));
         writer.close(Duration::ZERO);
@@ -539,7 +585,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_written_is_not_reported_as_delivered() {
-        let writer = Writer::start("test", Narrow { is_full: true, ..Narrow::default() });
+        let writer = Writer::start("test", Narrow { is_full: true, ..Narrow::default() }, Arc::default());
         let returns = Returns::new(Box::new(|| {}));
         writer.send(payload("x", 0, &returns));
         writer.close(Duration::ZERO);

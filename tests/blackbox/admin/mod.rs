@@ -2,11 +2,13 @@
 //!
 //! Rooms: [`client`] what asks it · [`description`] whether it is as the OpenAPI document says · [`tokens`] who may do
 //! what · [`killed`] `kill -9` while plugins and the configuration change · [`unusable`] a choice that cannot run ·
-//! [`waiting`] what takes long · [`numbers`] how soon, and what others notice of it · [`certificates`] that are replaced · [`page`] the commands of the
+//! [`conserved`] what its metrics say under load · [`waiting`] what takes long · [`numbers`] how soon, and what others
+//! notice of it · [`certificates`] that are replaced · [`page`] the commands of the
 //! documentation.
 
 mod certificates;
 mod client;
+mod conserved;
 mod description;
 mod killed;
 mod numbers;

@@ -127,7 +127,8 @@ fn an_activation_stalls_no_lane() {
             thread::sleep(Duration::from_millis(60));
             quiet.push(begun..Instant::now());
             let begun = Instant::now();
-            let (plugin, settings) = (wasm("delimiter"), settings(&format!("v{number}")));
+            // Each is one that was never compiled.
+            let (plugin, settings) = (another(&wasm("delimiter"), number), settings(&format!("v{number}")));
             let pushed = managed.operator().push(APP_PLUGINS, &plugin, &settings);
             thread::sleep(Duration::from_millis(40));
             windows.push(begun..Instant::now());
@@ -159,7 +160,9 @@ fn an_activation_stalls_no_lane() {
             median(calm.clone()),
             calm.iter().max().unwrap()
         );
-        assert!(typical <= STALL, "{lane}: {changed:?}");
+        // What the machine takes from all, it takes without changes too.
+        let noise = calm.iter().max().unwrap().saturating_sub(median(calm.clone()));
+        assert!(*longest <= STALL + noise, "{lane}: {changed:?}; without changes {calm:?}");
     }
 }
 
@@ -217,7 +220,7 @@ fn flood(client: Client, paths: &[&str], is_done: &AtomicBool, answers: &AtomicU
 
 #[test]
 fn a_flood_of_requests_does_not_slow_a_busy_lane_down() {
-    const WINDOWS: usize = 8;
+    const WINDOWS: usize = 15;
     const WINDOW: Duration = Duration::from_millis(250);
     const PATHS: [&str; 5] = ["/metrics", "/v1/status", "/healthz", "/v1/logstores/shop/app", "/nothing"];
     // Slow enough that its file is not read to the end meanwhile.
@@ -240,10 +243,10 @@ fn a_flood_of_requests_does_not_slow_a_busy_lane_down() {
         thread::sleep(WINDOW);
         (read() - before) as f64 / begun.elapsed().as_secs_f64()
     };
-    let (mut ratios, answers) = (Vec::new(), AtomicU64::new(0));
+    let (mut quiet, mut flooded, answers) = (Vec::new(), Vec::new(), AtomicU64::new(0));
     for _ in 0..WINDOWS {
-        let quiet = speed();
-        let ((), flooded) = beside(
+        quiet.push(speed());
+        let ((), under_flood) = beside(
             |is_done| {
                 thread::scope(|scope| {
                     for number in 0..8 {
@@ -255,13 +258,19 @@ fn a_flood_of_requests_does_not_slow_a_busy_lane_down() {
             },
             speed,
         );
-        ratios.push(flooded / quiet);
+        flooded.push(under_flood);
     }
     let lag = managed.client(Some(SHOP)).get("/v1/logstores/shop/app")["lag_bytes"].as_u64().unwrap();
     assert!(lag > 1 << 20, "the lane had too little to do");
     agent.kill();
-    ratios.sort_by(f64::total_cmp);
     let a_second = answers.load(Ordering::Relaxed) as f64 / (WINDOW * WINDOWS as u32).as_secs_f64();
-    println!("under {a_second:.0} requests a second a lane has this part of its speed, by window: {ratios:.3?}");
-    assert!(ratios[WINDOWS - 1] >= LEFT, "{ratios:?}");
+    let middle = |speeds: &mut Vec<f64>| {
+        speeds.sort_by(f64::total_cmp);
+        speeds[WINDOWS / 2]
+    };
+    let left = middle(&mut flooded) / middle(&mut quiet);
+    println!(
+        "under {a_second:.0} requests a second a lane has {left:.3} of its speed: {flooded:.0?} of {quiet:.0?} B/s"
+    );
+    assert!(left >= LEFT, "{left}: {flooded:?} of {quiet:?}");
 }

@@ -10,7 +10,7 @@ use super::{APP, APP_PLUGINS, Client, Managed, OPERATOR, OTHER, SHOP, settings, 
 use crate::harness::{Site, beside};
 
 /// What is answered to: the operator, the logstore's project, another project, a token that is nobody's, and no token.
-const EXPECTED: [(&str, [u16; 5]); 15] = [
+const EXPECTED: [(&str, [u16; 5]); 16] = [
     ("get /healthz", [200, 200, 200, 401, 200]),
     ("get /readyz", [200, 200, 200, 401, 200]),
     ("get /metrics", [200, 200, 200, 401, 401]),
@@ -19,6 +19,7 @@ const EXPECTED: [(&str, [u16; 5]); 15] = [
     ("get /v1/logstores", [200, 200, 200, 401, 401]),
     ("get /v1/logstores/{project}/{logstore}", [200, 200, 404, 401, 401]),
     ("get /v1/logstores/{project}/{logstore}/tap", [200, 200, 404, 401, 401]),
+    ("get /v1/logstores/{project}/{logstore}/log", [200, 200, 404, 401, 401]),
     ("get /v1/logstores/{project}/{logstore}/plugins", [200, 200, 404, 401, 401]),
     ("post /v1/logstores/{project}/{logstore}/plugins", [201, 201, 404, 401, 401]),
     ("get /v1/logstores/{project}/{logstore}/plugins/{version}", [200, 200, 404, 401, 401]),

@@ -124,7 +124,7 @@ fn error(event: &Value) -> Option<&str> {
 }
 
 /// Numbers depend on the part of a batch that failed: each is a `#`.
-fn words(error: &str) -> String {
+pub fn words(error: &str) -> String {
     let mut words = String::new();
     for c in error.chars() {
         match c {

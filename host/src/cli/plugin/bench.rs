@@ -56,7 +56,7 @@ pub struct Args {
 const FUNCTIONS: usize = 10;
 
 pub fn run(args: &Args) -> Result<()> {
-    crate::cli::start_log("error");
+    crate::cli::log::start("error");
     if let Some(out) = &args.profile {
         check_profile(args, out)?;
     }

@@ -13,7 +13,7 @@ use super::sign::signature_beside;
 use crate::admin::Problem;
 use crate::admin::upload::{find, settings_text};
 use crate::agent::joined;
-use crate::agent::plugins::{self, Plugins, limits_of, sandbox_for_tools};
+use crate::agent::plugins::{self, Plugins, given_to, sandbox_for_tools};
 use crate::author::input::Input;
 use crate::budget::Budget;
 use crate::cli::config_file::ConfigFile;
@@ -25,7 +25,7 @@ use crate::registry::hex_digest;
 use crate::sandbox::check::{Check, During, Failed};
 use crate::sandbox::dry_run::{self, Report, dry_run};
 use crate::sandbox::limits::COMPONENT_BYTES;
-use crate::sandbox::{Chain, Files, Limits, OnFault, Plugin, Stage};
+use crate::sandbox::{Chain, Files, Given, Limits, Log, OnFault, Plugin, Stage};
 use crate::signing::Signature;
 
 /// Say what an agent would say to a plugin, without one
@@ -55,7 +55,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    crate::cli::start_log("error");
+    crate::cli::log::start("error");
     let settings = args.settings.as_deref().map(read_settings).transpose()?;
     let place = Place::find(args)?;
     let lines = args.lines.as_deref().map(last_lines).transpose()?;
@@ -125,11 +125,12 @@ fn check(
     let sandbox = sandbox_for_tools(&user_cache())?;
     let name = args.file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let Place::In(place) = place else {
-        let limits = Limits::default();
-        let plugin = sandbox.load_bytes(read(&args.file, COMPONENT_BYTES)?, &name, COMPONENT_BYTES, &limits)?;
+        let given = Given { limits: Limits::default(), files: args.files.is_some() };
+        let plugin = sandbox.load_bytes(read(&args.file, COMPONENT_BYTES)?, &name, COMPONENT_BYTES, &given)?;
         let settings = settings_for(settings, "{}")?;
         let files = args.files.as_deref().map(Files::new);
-        let stage = Stage::with_files(plugin, &settings, limits, &Budget::new(None), files).during(Check::Configure)?;
+        let stage = Stage::with(plugin, &settings, given.limits, &Budget::new(None), files, Log::of_author())
+            .during(Check::Configure)?;
         return Ok(lines.map(|lines| dry_run(Chain::new(vec![stage], OnFault::Raw), None, &[lines])));
     };
     let (config, logstore) = &**place;
@@ -139,7 +140,7 @@ fn check(
     let bytes = read(&args.file, most)?;
     let signature = signature(&args.file)?;
     project.plugin_keys.keys.check(&hex_digest(&bytes), signature.as_deref()).during(Check::Signature)?;
-    let plugin = sandbox.load_bytes(bytes, &logstore.name.logstore, most, &limits_of(logstore, slot))?;
+    let plugin = sandbox.load_bytes(bytes, &logstore.name.logstore, most, &given_to(logstore, slot))?;
     let replaced = logstore.plugins.get(slot).map_or("{}", |used| &used.settings);
     let settings = settings_for(settings, replaced)?;
     let mut plugins = Plugins::new(sandbox, &config.plugin_dirs);

@@ -588,10 +588,8 @@ impl<T: Transport> Task<T> {
             Next::Again(piece, again) => {
                 metrics::add(&self.common.accounts.retries, 1);
                 let after = again.after.map(|after| after.min(LONGEST_AFTER));
-                let scope = if self.limits.is_one_host { again.scope } else { Scope::Logstore };
-                let again = Again { scope, ..again };
                 self.queues.push_front(&target, piece);
-                match again.scope {
+                match if self.limits.is_one_host { again.scope } else { Scope::Logstore } {
                     Scope::Destination => {
                         let pause = self.unreached.fail(at, now, self.limits.max_backoff.min(PROBE_EVERY));
                         self.queues.finished_unreached(&target, pause.map(|pause| now + pause));

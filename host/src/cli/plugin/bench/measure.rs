@@ -17,7 +17,7 @@ use crate::sandbox::cache::Whose;
 use crate::sandbox::compile::{ByChild, Compiler};
 use crate::sandbox::instance::Fault;
 use crate::sandbox::limits::COMPONENT_BYTES;
-use crate::sandbox::{CompileLimits, Limits, Plugin, Sandbox, Stage};
+use crate::sandbox::{CompileLimits, Limits, Log, Plugin, Sandbox, Stage};
 
 /// CPU time in which all batches of a case are measured again and again, and how often at least.
 const ROUNDS_TIME: Duration = Duration::from_secs(1);
@@ -171,7 +171,7 @@ fn nearest(runs: &[Run]) -> Vec<Usage> {
 
 fn measure(plugin: &Arc<Plugin>, case: &Case) -> Result<Run> {
     let (limits, budget) = (Limits::default(), Budget::new(None));
-    let make = || Stage::with_files(plugin.clone(), &case.settings, limits, &budget, case.files());
+    let make = || Stage::with(plugin.clone(), &case.settings, limits, &budget, case.files(), Log::of_author());
     let start = median_of_many(|| make().map(drop)).with_context(|| format!("case {}", case.name))?;
     let (mut stage, mut fresh) = (make()?, make()?);
     let mut used = Used { configure: stage.stats.fuel, ..Used::default() };
