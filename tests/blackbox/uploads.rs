@@ -246,7 +246,8 @@ fn what_is_no_plugin_is_refused_at_the_first_check_that_it_fails() {
         "",
     );
     // Settings are looked at when it is their turn: these are none for any plugin.
-    let push = |name: &str| served.ask(&["plugin", "push", "shop/app", &wasm(name), "--settings", "[]"]);
+    site.write("list.json", "[]");
+    let push = |name: &str| served.ask(&["plugin", "push", "shop/app", &wasm(name), "--settings", "list.json"]);
     assert_refused(&push("delimiter"), 6, "the settings must be a JSON object");
     assert_refused(&push("lookup"), 3, "it imports `weir:plugin/files@0.1.0`, and no files are granted here: ");
     let list = served.json(&["plugin", "list", "shop/app"]);

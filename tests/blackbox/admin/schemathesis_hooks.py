@@ -20,8 +20,8 @@ def before_call(context, case, kwargs):
         if isinstance(limit, int) and limit > MOST_TAPPED:
             case.query["limit"] = MOST_TAPPED
     # Nothing is logged that could be waited for.
-    if operation == "log" and (case.query or {}).get("follow") is True:
-        case.query["follow"] = False
+    if operation == "log" and str((case.query or {}).get("follow")).lower() == "true":
+        del case.query["follow"]
     # Of three uploads that are as described two are a plugin.
     is_positive = case.meta is not None and case.meta.generation.mode.is_positive
     if operation == "push" and is_positive and isinstance(case.body, dict) and len(repr(case.body)) % 3 != 0:
