@@ -3,11 +3,15 @@
 //! serde_json could do it in one step. But its errors can show any number, and what writes numbers with a fraction is a
 //! third of a small plugin. And settings are written as YAML, so that a line and a column of their JSON help nobody: here,
 //! what is wrong is said with its place, such as `time.format`.
+//!
+//! All of this runs once, and is made anew for each type. So it is marked `#[cold]`: what is cold is called rather than
+//! written out in each place, which is a tenth of a small plugin.
 
 mod json;
 
 use std::fmt::{self, Display};
 
+use serde::Deserialize;
 use serde::de::value::StrDeserializer;
 use serde::de::{
     DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, Expected, IntoDeserializer, MapAccess,
@@ -17,9 +21,55 @@ use serde::forward_to_deserialize_any;
 
 use json::Json;
 
+use crate::schema::Schema;
+use crate::{Kind, Settings};
+
 /// Reads settings. The error says what is wrong, and where.
 pub fn read<T: DeserializeOwned>(json: &str) -> Result<T, String> {
     T::deserialize(Reader(json::parse(json)?)).map_err(|e| e.to_string())
+}
+
+/// A value of any kind in settings, as a cell has it: numbers as they were written, lists and objects as JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Constant {
+    /// What it is.
+    pub kind: Kind,
+    /// The bytes of the cell.
+    pub text: String,
+}
+
+/// The name of the type for which [`Reader`] gives the value's JSON: serde has no other way to ask for it.
+const CONSTANT: &str = "weir_plugin::settings::Constant";
+
+impl<'de> Deserialize<'de> for Constant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+
+        impl Visitor<'_> for Text {
+            type Value = Constant;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a value")
+            }
+
+            fn visit_str<E: Error>(self, json: &str) -> Result<Constant, E> {
+                let kind = match json::parse(json).map_err(E::custom)? {
+                    Json::Text(text) => return Ok(Constant { kind: Kind::Text, text }),
+                    Json::Unsigned(_) | Json::Signed(_) => Kind::Integer,
+                    Json::Float(..) => Kind::Float,
+                    Json::Boolean(_) => Kind::Boolean,
+                    Json::Null | Json::List(_) | Json::Object(_) => Kind::Json,
+                };
+                Ok(Constant { kind, text: json.to_owned() })
+            }
+        }
+
+        deserializer.deserialize_newtype_struct(CONSTANT, Text)
+    }
+}
+
+impl Settings for Constant {
+    const SCHEMA: Schema = Schema::Any;
 }
 
 /// What is wrong with settings.
@@ -53,16 +103,34 @@ impl Display for Refusal {
 impl std::error::Error for Refusal {}
 
 impl Error for Refusal {
+    #[cold]
+    #[inline(never)]
     fn custom<T: Display>(what: T) -> Self {
         Refusal { what: what.to_string(), path: Vec::new() }
     }
 
+    #[cold]
+    #[inline(never)]
     fn invalid_type(found: Unexpected, expected: &dyn Expected) -> Self {
         Refusal::custom(format_args!("invalid type: {}, expected {expected}", shown(found)))
     }
 
+    #[cold]
+    #[inline(never)]
     fn invalid_value(found: Unexpected, expected: &dyn Expected) -> Self {
         Refusal::custom(format_args!("invalid value: {}, expected {expected}", shown(found)))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn missing_field(field: &'static str) -> Self {
+        Refusal::custom(format_args!("missing field `{field}`"))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn duplicate_field(field: &'static str) -> Self {
+        Refusal::custom(format_args!("duplicate field `{field}`"))
     }
 }
 
@@ -94,7 +162,7 @@ impl Reader {
             Json::Boolean(value) => Unexpected::Bool(*value),
             Json::Unsigned(value) => Unexpected::Unsigned(*value),
             Json::Signed(value) => Unexpected::Signed(*value),
-            Json::Float(value) => Unexpected::Float(*value),
+            Json::Float(value, _) => Unexpected::Float(*value),
             Json::Text(value) => Unexpected::Str(value),
             Json::List(_) => Unexpected::Seq,
             Json::Object(_) => Unexpected::Map,
@@ -106,7 +174,8 @@ impl Reader {
 /// Methods that take what they can, and refuse the rest in one place: the smaller each is, the smaller are plugins.
 macro_rules! take {
     ($($method:ident { $($pattern:pat => $visit:ident($($value:expr)?)),* })*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        $(#[cold]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
             match self.0 {
                 $($pattern => visitor.$visit($($value)?),)*
                 other => Err(Reader(other).refuse(&visitor)),
@@ -118,7 +187,8 @@ macro_rules! take {
 /// The same method for types that are taken alike.
 macro_rules! alike {
     ($($method:ident = $other:ident),*) => {
-        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
+        $(#[cold]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
             self.$other(visitor)
         })*
     };
@@ -127,13 +197,14 @@ macro_rules! alike {
 impl<'de> Deserializer<'de> for Reader {
     type Error = Refusal;
 
+    #[cold]
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
         match self.0 {
             Json::Null => visitor.visit_unit(),
             Json::Boolean(value) => visitor.visit_bool(value),
             Json::Unsigned(value) => visitor.visit_u64(value),
             Json::Signed(value) => visitor.visit_i64(value),
-            Json::Float(value) => visitor.visit_f64(value),
+            Json::Float(value, _) => visitor.visit_f64(value),
             Json::Text(value) => visitor.visit_string(value),
             Json::List(values) => visitor.visit_seq(Items(values.into_iter().enumerate())),
             Json::Object(pairs) => visitor.visit_map(Pairs { pairs: pairs.into_iter(), value: None }),
@@ -146,7 +217,7 @@ impl<'de> Deserializer<'de> for Reader {
         deserialize_f64 {
             Json::Unsigned(value) => visit_u64(value),
             Json::Signed(value) => visit_i64(value),
-            Json::Float(value) => visit_f64(value)
+            Json::Float(value, _) => visit_f64(value)
         }
         deserialize_string { Json::Text(value) => visit_string(value) }
         deserialize_unit { Json::Null => visit_unit() }
@@ -168,6 +239,7 @@ impl<'de> Deserializer<'de> for Reader {
         deserialize_identifier = deserialize_string
     }
 
+    #[cold]
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -177,14 +249,22 @@ impl<'de> Deserializer<'de> for Reader {
         self.deserialize_map(visitor)
     }
 
+    #[cold]
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Refusal> {
         if self.0 == Json::Null { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
-    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Refusal> {
-        visitor.visit_newtype_struct(self)
+    #[cold]
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, Refusal> {
+        if name != CONSTANT {
+            return visitor.visit_newtype_struct(self);
+        }
+        let mut json = String::new();
+        self.0.write(&mut json);
+        visitor.visit_string(json)
     }
 
+    #[cold]
     fn deserialize_enum<V: Visitor<'de>>(
         self,
         _: &'static str,
@@ -209,6 +289,7 @@ struct Items(std::iter::Enumerate<std::vec::IntoIter<Json>>);
 impl<'de> SeqAccess<'de> for Items {
     type Error = Refusal;
 
+    #[cold]
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Refusal> {
         let Some((i, value)) = self.0.next() else { return Ok(None) };
         seed.deserialize(Reader(value)).map(Some).map_err(|e| e.inside(i.to_string()))
@@ -224,6 +305,7 @@ struct Pairs {
 impl<'de> MapAccess<'de> for Pairs {
     type Error = Refusal;
 
+    #[cold]
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Refusal> {
         let Some((key, value)) = self.pairs.next() else { return Ok(None) };
         let (key, _) = self.value.insert((key, value));
@@ -231,6 +313,7 @@ impl<'de> MapAccess<'de> for Pairs {
         seed.deserialize(deserializer).map(Some)
     }
 
+    #[cold]
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Refusal> {
         let (key, value) = self.value.take().unwrap_or((String::new(), Json::Null));
         seed.deserialize(Reader(value)).map_err(|e| e.inside(key))
@@ -246,6 +329,7 @@ impl<'de> EnumAccess<'de> for Variant {
     type Error = Refusal;
     type Variant = Reader;
 
+    #[cold]
     fn variant_seed<V: DeserializeSeed<'de>>(self, seed: V) -> Result<(V::Value, Reader), Refusal> {
         let deserializer: StrDeserializer<Refusal> = self.name.as_str().into_deserializer();
         Ok((seed.deserialize(deserializer)?, Reader(self.value)))
@@ -259,14 +343,17 @@ impl<'de> VariantAccess<'de> for Reader {
         if self.0 == Json::Null { Ok(()) } else { Err(Refusal::custom("this choice has no settings of its own")) }
     }
 
+    #[cold]
     fn newtype_variant_seed<T: DeserializeSeed<'de>>(self, seed: T) -> Result<T::Value, Refusal> {
         seed.deserialize(self)
     }
 
+    #[cold]
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Refusal> {
         self.deserialize_any(visitor)
     }
 
+    #[cold]
     fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], visitor: V) -> Result<V::Value, Refusal> {
         self.deserialize_any(visitor)
     }
@@ -276,11 +363,9 @@ impl<'de> VariantAccess<'de> for Reader {
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde::Deserialize;
     use serde_json::Value;
 
     use super::*;
-    use crate::Kind;
 
     #[derive(Debug, Default, Deserialize, PartialEq)]
     #[serde(default, deny_unknown_fields)]
@@ -322,6 +407,22 @@ mod tests {
             r#"{"list": [{"field": "b", "how": {"fields": {"a": 1}}}]}"#,
         ] {
             assert_eq!(read::<Config>(json).unwrap(), serde_json::from_str(json).unwrap(), "{json}");
+        }
+    }
+
+    #[test]
+    fn constants_are_what_cells_have() {
+        let read = |json: &str| read::<Constant>(json).map(|constant| (constant.kind, constant.text));
+        for (json, kind, text) in [
+            (r#""a\"\u00e9""#, Kind::Text, "a\"é"),
+            ("-7", Kind::Integer, "-7"),
+            ("1.50", Kind::Float, "1.50"),
+            ("18446744073709551616", Kind::Float, "18446744073709551616"),
+            ("true", Kind::Boolean, "true"),
+            ("null", Kind::Json, "null"),
+            (r#"[1, "x", {"a": 0.1}]"#, Kind::Json, r#"[1,"x",{"a":0.1}]"#),
+        ] {
+            assert_eq!(read(json), Ok((kind, text.to_owned())), "{json}");
         }
     }
 

@@ -29,7 +29,7 @@ const PROFILE: [&str; 7] = [
 pub fn build(toolchain: &Toolchain, dir: &Path, out: &Path) -> Result<Built> {
     let package = package(toolchain, dir)?;
     let core = compile(toolchain, dir, &package)?;
-    admit_and_write(componentize(&names::readable(&core)?)?, &package, out)
+    admit_and_write(componentize(&core)?, &package, out)
 }
 
 /// The package's name, if it is one that makes a plugin.
@@ -85,12 +85,12 @@ fn compile(toolchain: &Toolchain, dir: &Path, package: &str) -> Result<Vec<u8>> 
     }
 }
 
-/// Wraps a core module into a component, with its metadata where it can be read without looking inside.
+/// Wraps a core module into a component, with its metadata where it can be read without looking inside, and there alone.
 fn componentize(core: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = ComponentEncoder::default();
     let mut component = encoder
         .validate(true)
-        .module(core)
+        .module(&names::readable(core)?)
         .and_then(|encoder| encoder.encode())
         .context("it is not a plugin: does it have `weir_plugin::export!(…)`?")?;
     for payload in Parser::new(0).parse_all(core) {
