@@ -103,8 +103,10 @@ fn nginx_is_the_same_in_three_languages() {
         ("combined", r#"{"format":"main"}"#, None),
     ] {
         let log = golden(folder.join(format!("{log}.log")));
-        let pipe = |plugin: &str| succeeds(&site.pipe(["pipe", "--plugin", plugin, "--settings", settings], log.as_bytes()));
-        let first = expected.map_or_else(|| pipe("nginx"), |case| golden(folder.join(format!("{case}.expected.ndjson"))));
+        let pipe =
+            |plugin: &str| succeeds(&site.pipe(["pipe", "--plugin", plugin, "--settings", settings], log.as_bytes()));
+        let first =
+            expected.map_or_else(|| pipe("nginx"), |case| golden(folder.join(format!("{case}.expected.ndjson"))));
         assert_eq!(first.lines().count(), log.lines().count());
         for plugin in &plugins {
             assert_eq!(pipe(plugin), first, "{plugin} {settings}");
@@ -116,7 +118,9 @@ fn nginx_is_the_same_in_three_languages() {
         let content = format!(r#"192.0.2.1 - - [{time}] \"GET / HTTP/1.1\" 200 5 \"-\" \"curl\""#);
         format!("{{\"content\":\"{content}\",\"__time__\":\"2024-05-01T12:00:00.{nanoseconds}Z\"}}\n")
     };
-    let events = line("-", "123456789") + &line("soon", "987654321") + "{\"content\":\"x\",\"__time__\":\"2024-05-01T12:00:00.000000001Z\"}\n";
+    let events = line("-", "123456789")
+        + &line("soon", "987654321")
+        + "{\"content\":\"x\",\"__time__\":\"2024-05-01T12:00:00.000000001Z\"}\n";
     site.write("times/inherited.events.ndjson", events);
     let times = site.path("times");
     let test = |plugin: &str, more: &[&str]| {
@@ -152,12 +156,12 @@ impl Plugin for Words {
     type Settings = NoSettings;
 
     fn new(_: NoSettings, _: &mut Fields) -> Result<Self, String> {
-        Ok(Words(Search::new(\"^[a-z]+$\")?))
+        Ok(Words(Search::new(\"^[a-z]+$\", false)?))
     }
 
     fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
         row.pass_all(event);
-        Ok(if self.0.is_match(event.content()) { Keep } else { Drop })
+        Ok(if self.0.is_in(event.content()) { Keep } else { Drop })
     }
 }
 
@@ -175,7 +179,8 @@ fn a_plugin_in_python_may_have_the_name_of_a_module() {
     succeeds(&weir(&site, &["plugin", "new", "json", "--lang", "python"]));
     succeeds(&weir(&site, &["plugin", "build", "json"]));
     succeeds(&weir(&site, &["plugin", "test", "json"]));
-    let native = Command::new("python3").args(["-m", "unittest", "--quiet"]).current_dir(site.path("json")).output().unwrap();
+    let native =
+        Command::new("python3").args(["-m", "unittest", "--quiet"]).current_dir(site.path("json")).output().unwrap();
     assert!(native.status.success(), "{}", String::from_utf8_lossy(&native.stderr));
 
     fs::rename(site.path("json/json_plugin.py"), site.path("json/json.py")).unwrap();

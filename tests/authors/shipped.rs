@@ -19,7 +19,8 @@ fn every_plugin_that_weir_ships_passes() {
         names.push(name);
     }
     names.sort();
-    let manifests = fs::read_dir(repository().join("plugins")).unwrap().map(|entry| entry.unwrap().path().join("Cargo.toml"));
+    let manifests =
+        fs::read_dir(repository().join("plugins")).unwrap().map(|entry| entry.unwrap().path().join("Cargo.toml"));
     assert_eq!(names.len(), manifests.filter(|manifest| manifest.is_file()).count(), "{names:?}");
     let built = fs::read_dir(plugins()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut built: Vec<_> = built.filter_map(|file| Some(file.strip_suffix(".wasm")?.to_owned())).collect();

@@ -249,7 +249,10 @@ fn a_project_is_built_when_what_it_is_made_of_has_changed() {
         "[package]\nname = \"own\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n\
          [dependencies]\nweir-plugin = {{ path = {sdk:?} }}\nshared = {{ path = \"../shared\" }}\n[workspace]\n"
     );
-    site.write("shared/Cargo.toml", "[package]\nname = \"shared\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n");
+    site.write(
+        "shared/Cargo.toml",
+        "[package]\nname = \"shared\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
     let shared = |suffix: &str| site.write("shared/src/lib.rs", format!("pub const SUFFIX: &str = \"{suffix}\";\n"));
     shared("");
     let source = "use weir_plugin::prelude::*;\nstruct Own(FieldId);\nimpl Plugin for Own {\n\

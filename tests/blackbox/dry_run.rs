@@ -2,8 +2,8 @@
 
 use weir::budget::Budget;
 use weir::event::{Batch, CONTENT, Field, Kind};
-use weir::sandbox::check::{Check, Failed};
 use weir::sandbox::cache::Whose;
+use weir::sandbox::check::{Check, Failed};
 use weir::sandbox::compile::{ByChild, Compiler};
 use weir::sandbox::dry_run::{Count, Example, FieldCount, Outcome, Report, dry_run};
 use weir::sandbox::{Chain, Limits, OnFault, Sandbox, Stage};

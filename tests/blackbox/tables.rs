@@ -14,7 +14,9 @@ fn site(table: &str) -> Site {
     site.write("secret.csv", "peer,zone\n10,secret\n");
     symlink("../secret.csv", site.path("tables/link.csv")).unwrap();
     let lookup = format!("{{ use: lookup, files: tables, settings: {{ file: {table}, field: peer, key: peer }} }}");
-    site.config(&format!("- {{ name: a/b, files: {{ root: logs }}, plugins: [{{ use: json }}, {lookup}], sink: out }}"));
+    site.config(&format!(
+        "- {{ name: a/b, files: {{ root: logs }}, plugins: [{{ use: json }}, {lookup}], sink: out }}"
+    ));
     site
 }
 

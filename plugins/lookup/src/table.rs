@@ -68,7 +68,11 @@ impl Table {
         while records.next() {
             let line = records.line;
             if records.len() != names.len() {
-                return Err(format!("line {line}: it has {} columns, but the first line {}", records.len(), names.len()));
+                return Err(format!(
+                    "line {line}: it has {} columns, but the first line {}",
+                    records.len(),
+                    names.len()
+                ));
             }
             match how {
                 Match::Exact => {

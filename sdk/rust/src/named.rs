@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-use crate::schema::Schema;
-use crate::{Kind, Settings};
+use crate::Kind;
 
 /// An object with any keys, such as `{ old: new }`. Of a key that comes twice the last value counts.
 ///
@@ -73,17 +72,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
     }
 }
 
-impl<T: Settings> Settings for Named<T> {
-    const SCHEMA: Schema = Schema::Map(&T::SCHEMA);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn kinds_are_found_by_name_and_the_last_counts() {
-        let kinds: Kinds = crate::settings::read(r#"{"b": "json", "a": "integer", "c": "text", "a": "float"}"#).unwrap();
+        let kinds: Kinds =
+            crate::settings::read(r#"{"b": "json", "a": "integer", "c": "text", "a": "float"}"#).unwrap();
         assert_eq!((kinds.get("a"), kinds.get("b"), kinds.get("d")), (Some(&Kind::Float), Some(&Kind::Json), None));
         assert_eq!(kinds.names().collect::<Vec<_>>(), ["a", "b", "c"]);
         let error = crate::settings::read::<Kinds>(r#"{"a": "int"}"#).unwrap_err();

@@ -106,7 +106,10 @@ mod tests {
             ("shop::parse", "shop::parse"),
             ("shop::parse::{{closure}}", "shop::parse::{{closure}}"),
             ("<shop::Parser as weir_plugin::plugin::Plugin>::new", "<shop::Parser as Plugin>::new"),
-            ("core::ptr::drop_in_place<alloc::vec::Vec<(alloc::string::String,shop::A)>>", "core::ptr::drop_in_place<Vec<(String,A)>>"),
+            (
+                "core::ptr::drop_in_place<alloc::vec::Vec<(alloc::string::String,shop::A)>>",
+                "core::ptr::drop_in_place<Vec<(String,A)>>",
+            ),
             ("<fn(a::B) -> c::D as e::F>::g", "<fn(B) -> D as F>::g"),
             ("<a::b::<impl c::D for e::F>::g as h::I>::j", "<a::b::<impl D for F>::g as I>::j"),
             ("weir:plugin/processor@0.1.0#process", "weir:plugin/processor@0.1.0#process"),

@@ -44,11 +44,9 @@ pub fn write(files: Files, dir: &Path) -> Result<()> {
 /// Writes the crates `weir-plugin`, whose macros and contract are in it, and `weir-plugin-regex` into a directory.
 pub fn write_rust(vendor: &Path) -> Result<()> {
     let dir = vendor.join("weir-plugin");
-    for (files, dir) in [
-        (RUST, dir.clone()),
-        (RUST_MACROS, dir.join("macros")),
-        (RUST_REGEX, vendor.join("weir-plugin-regex")),
-    ] {
+    for (files, dir) in
+        [(RUST, dir.clone()), (RUST_MACROS, dir.join("macros")), (RUST_REGEX, vendor.join("weir-plugin-regex"))]
+    {
         for (path, text) in files {
             let text = if *path == "Cargo.toml" { manifest(text)? } else { (*text).to_owned() };
             write_file(&dir.join(path), &text)?;

@@ -178,7 +178,22 @@ mod tests {
         for name in ["a", "my-parser", "p2"] {
             check_name(name).unwrap();
         }
-        for name in ["", "My", "2p", "a_b", "a.b", "../a", "a b", "-a", "a-", "é", "std", "match", "weir-plugin", &"a".repeat(49)] {
+        for name in [
+            "",
+            "My",
+            "2p",
+            "a_b",
+            "a.b",
+            "../a",
+            "a b",
+            "-a",
+            "a-",
+            "é",
+            "std",
+            "match",
+            "weir-plugin",
+            &"a".repeat(49),
+        ] {
             assert!(check_name(name).unwrap_err().is::<Usage>(), "{name}");
         }
     }
@@ -202,7 +217,10 @@ mod tests {
         make("json", Language::Python, &project).unwrap();
         assert!(project.join("json_plugin.py").is_file() && !project.join("json.py").exists());
         let manifest = fs::read_to_string(project.join("pyproject.toml")).unwrap();
-        assert!(manifest.contains("name = \"json\"\n") && manifest.contains("module = \"json_plugin\"\n"), "{manifest}");
+        assert!(
+            manifest.contains("name = \"json\"\n") && manifest.contains("module = \"json_plugin\"\n"),
+            "{manifest}"
+        );
     }
 
     #[test]
