@@ -102,6 +102,12 @@ pub struct Refusal {
 impl Refusal {
     #[cold]
     #[inline(never)]
+    fn at(self, key: &str) -> Self {
+        self.inside(key.to_owned())
+    }
+
+    #[cold]
+    #[inline(never)]
     fn inside(mut self, key: String) -> Self {
         self.path.push(key);
         self
@@ -258,15 +264,21 @@ pub struct Members(Vec<(String, Json)>);
 
 impl Members {
     /// What has that key; none if nothing has.
-    #[inline(never)]
     pub fn get<T: Settings>(&mut self, key: &'static str) -> Result<Option<T>, Refusal> {
-        let Some(place) = self.0.iter().position(|(own, _)| own == key) else { return Ok(None) };
-        let (key, value) = self.0.swap_remove(place);
-        T::read(Reader(value)).map(Some).map_err(|refusal| refusal.inside(key))
+        let Some(value) = self.take(key) else { return Ok(None) };
+        match T::read(value) {
+            Ok(value) => Ok(Some(value)),
+            Err(refusal) => Err(refusal.at(key)),
+        }
+    }
+
+    #[inline(never)]
+    fn take(&mut self, key: &str) -> Option<Reader> {
+        let place = self.0.iter().position(|(own, _)| own == key)?;
+        Some(Reader(self.0.swap_remove(place).1))
     }
 
     /// What has that key, which must be there, unless nothing is of that type too.
-    #[inline(never)]
     pub fn require<T: Settings>(&mut self, key: &'static str) -> Result<T, Refusal> {
         match self.get(key)? {
             Some(value) => Ok(value),
@@ -359,7 +371,7 @@ impl<T: Settings> Settings for BTreeMap<String, T> {
     fn read(value: Reader) -> Result<Self, Refusal> {
         let mut map = BTreeMap::new();
         for (key, value) in value.pairs("a map")? {
-            let value = T::read(Reader(value)).map_err(|refusal| refusal.inside(key.clone()))?;
+            let value = T::read(Reader(value)).map_err(|refusal| refusal.at(&key))?;
             map.insert(key, value);
         }
         Ok(map)
@@ -372,7 +384,7 @@ impl<T: Settings> Settings for Named<T> {
     fn read(value: Reader) -> Result<Self, Refusal> {
         let mut named = Named::default();
         for (key, value) in value.pairs("names with what they stand for")? {
-            let value = T::read(Reader(value)).map_err(|refusal| refusal.inside(key.clone()))?;
+            let value = T::read(Reader(value)).map_err(|refusal| refusal.at(&key))?;
             named.insert(key, value);
         }
         Ok(named)

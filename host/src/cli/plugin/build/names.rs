@@ -33,6 +33,30 @@ pub fn readable(module: &[u8]) -> Result<Vec<u8>> {
     Ok(out.finish())
 }
 
+/// The component without the names of its instances and types, which only tools for components show.
+pub fn without_its_parts(component: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(component.len());
+    let mut kept = 0;
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::CustomSection(section) if depth == 0 && section.name() == "component-name" => {
+                let range = section.range();
+                // Before it are one byte that says what it is, and its length.
+                let length = (range.end - range.start) as u32;
+                let begin = range.start as usize - 1 - (32 - (length | 1).leading_zeros()).div_ceil(7) as usize;
+                out.extend_from_slice(&component[kept..begin]);
+                kept = range.end as usize;
+            }
+            _ => {}
+        }
+    }
+    out.extend_from_slice(&component[kept..]);
+    Ok(out)
+}
+
 fn functions(names: NameSectionReader) -> Result<NameSection> {
     let mut functions = NameMap::new();
     for subsection in names {
@@ -118,6 +142,29 @@ mod tests {
             ("é<ü::ö>", "é<ö>"),
         ] {
             assert_eq!(short(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_component_loses_the_names_of_its_parts_and_nothing_else() {
+        use wasm_encoder::{Component, ModuleSection};
+        let custom = |name: &'static str, bytes: usize| CustomSection { name: name.into(), data: vec![7; bytes].into() };
+        for bytes in [0, 1, 100, 200, 20_000] {
+            let make = |names: bool| {
+                let mut component = Component::new();
+                component.section(&custom("before", 3));
+                component.section(&ModuleSection(&{
+                    let mut inner = Module::new();
+                    inner.section(&custom("component-name", 5));
+                    inner
+                }));
+                if names {
+                    component.section(&custom("component-name", bytes));
+                }
+                component.section(&custom("behind", 4));
+                component.finish()
+            };
+            assert_eq!(without_its_parts(&make(true)).unwrap(), make(false), "{bytes}");
         }
     }
 
