@@ -10,7 +10,7 @@ MDBOOK := 0.5.4
 BOOK := target/book-source
 PLUGINS := $(wildcard plugins/*/Cargo.toml) $(wildcard tests/plugins/*/Cargo.toml)
 
-.PHONY: demo test fuzz lint bench bench-isolation reference book build tools logrotate servers plugins fmt clean
+.PHONY: demo test fuzz lint bench bench-plugins bench-isolation reference book build tools logrotate servers plugins fmt clean
 
 demo: plugins ## the main job on generated logs, explained as it goes
 	$(WEIR) demo --plugin-dir target/plugins
@@ -28,6 +28,9 @@ lint: tools ## formatting, clippy without warnings, licences and advisories wher
 bench: plugins ## speed beside rsyslog, with exact outputs
 	$(CARGO) build --release -p weir --example bench
 	$(TARGET)/release/examples/bench --install --weir $(WEIR) $(BENCH_ARGS)
+
+bench-plugins: plugins ## speed, fuel and size of plugins alone in the sandbox
+	@python3 tests/bench/plugins.py $(WEIR) target/plugins
 
 bench-isolation: plugins ## what a tenant notices of its neighbours
 	$(CARGO) build --release -p weir --example isolation

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// Each SDK: the name of its list, its directory, and what of it is carried.
-const SDKS: [(&str, &str, &[&str]); 4] = [
+const SDKS: [(&str, &str, &[&str]); 5] = [
     ("RUST", "../sdk/rust", &["Cargo.toml", "src"]),
     ("RUST_MACROS", "../sdk/rust-macros", &["Cargo.toml", "src"]),
+    ("RUST_REGEX", "../sdk/rust-regex", &["Cargo.toml", "src"]),
     ("PYTHON", "../sdk/python/weir_plugin", &["."]),
     ("JS", "../sdk/js", &["package.json", "src"]),
 ];

@@ -86,8 +86,6 @@ fn a_new_project_in_js() {
 #[test]
 fn nginx_is_the_same_in_three_languages() {
     let site = Site::new();
-    let folder = repository().join("plugins/nginx/tests/golden");
-    let (log, expected) = (golden(folder.join("combined.log")), golden(folder.join("combined.expected.ndjson")));
     let mut plugins = vec!["nginx".to_owned()];
     for sdk in ["python", "js"] {
         // Kept, so that it is built once.
@@ -96,10 +94,101 @@ fn nginx_is_the_same_in_three_languages() {
         succeeds(&weir(&site, &["plugin", "build", project.to_str().unwrap()]));
         plugins.push(project.join("nginx.wasm").to_str().unwrap().to_owned());
     }
-    for plugin in plugins {
-        let piped = site.pipe(["pipe", "--plugin", &plugin, "--settings", "{}"], log.as_bytes());
-        assert_eq!(succeeds(&piped), expected, "{plugin}");
+    let folder = repository().join("plugins/nginx/tests/golden");
+    for (log, settings, expected) in [
+        ("combined", "{}", Some("combined")),
+        ("escapes", r#"{"format":"combined"}"#, Some("escapes")),
+        ("escapes", r#"{"unescape":false}"#, None),
+        ("main", r#"{"format":"main"}"#, None),
+        ("combined", r#"{"format":"main"}"#, None),
+    ] {
+        let log = golden(folder.join(format!("{log}.log")));
+        let pipe =
+            |plugin: &str| succeeds(&site.pipe(["pipe", "--plugin", plugin, "--settings", settings], log.as_bytes()));
+        let first =
+            expected.map_or_else(|| pipe("nginx"), |case| golden(folder.join(format!("{case}.expected.ndjson"))));
+        assert_eq!(first.lines().count(), log.lines().count());
+        for plugin in &plugins {
+            assert_eq!(pipe(plugin), first, "{plugin} {settings}");
+        }
     }
+
+    // Times that they inherit, to the nanosecond: no line says another.
+    let line = |time: &str, nanoseconds: &str| {
+        let content = format!(r#"192.0.2.1 - - [{time}] \"GET / HTTP/1.1\" 200 5 \"-\" \"curl\""#);
+        format!("{{\"content\":\"{content}\",\"__time__\":\"2024-05-01T12:00:00.{nanoseconds}Z\"}}\n")
+    };
+    let events = line("-", "123456789")
+        + &line("soon", "987654321")
+        + "{\"content\":\"x\",\"__time__\":\"2024-05-01T12:00:00.000000001Z\"}\n";
+    site.write("times/inherited.events.ndjson", events);
+    let times = site.path("times");
+    let test = |plugin: &str, more: &[&str]| {
+        let wasm = if plugin == "nginx" { crate::harness::plugins().join("nginx.wasm") } else { PathBuf::from(plugin) };
+        let args = ["plugin", "test", wasm.to_str().unwrap(), "--cases", times.to_str().unwrap()];
+        succeeds(&weir(&site, &[&args[..], more].concat()))
+    };
+    test(&plugins[0], &["--bless"]);
+    let blessed = golden(times.join("inherited.expected.ndjson"));
+    for nanoseconds in ["123456789", "987654321"] {
+        assert!(blessed.contains(&format!("\"__time__\":\"2024-05-01T12:00:00.{nanoseconds}Z\"")), "{blessed}");
+    }
+    for plugin in &plugins[1..] {
+        test(plugin, &[]);
+    }
+}
+
+#[test]
+fn regular_expressions_come_with_a_project_in_rust() {
+    let site = Site::new();
+    succeeds(&weir(&site, &["plugin", "new", "words", "--lang", "rust"]));
+    let dependency = "weir-plugin-regex = { path = \"vendor/weir-plugin-regex\" }";
+    let manifest = golden(site.path("words/Cargo.toml"));
+    assert!(manifest.contains(&format!("\n# {dependency}\n")), "{manifest}");
+    site.write("words/Cargo.toml", manifest.replace(&format!("# {dependency}"), dependency));
+    let module = "
+use weir_plugin::prelude::*;
+use weir_plugin_regex::Search;
+
+struct Words(Search);
+
+impl Plugin for Words {
+    type Settings = NoSettings;
+
+    fn new(_: NoSettings, _: &mut Fields) -> Result<Self, String> {
+        Ok(Words(Search::new(\"^[a-z]+$\", false)?))
+    }
+
+    fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
+        row.pass_all(event);
+        Ok(if self.0.is_in(event.content()) { Keep } else { Drop })
+    }
+}
+
+weir_plugin::export!(Words);
+";
+    site.write("words/src/lib.rs", module);
+    succeeds(&weir(&site, &["plugin", "build", "words"]));
+    let piped = site.pipe(["pipe", "--plugin", "words/words.wasm"], b"abc\na1\n");
+    assert_eq!(succeeds(&piped), "{\"content\":\"abc\"}\n");
+}
+
+#[test]
+fn a_plugin_in_python_may_have_the_name_of_a_module() {
+    let site = Site::new();
+    succeeds(&weir(&site, &["plugin", "new", "json", "--lang", "python"]));
+    succeeds(&weir(&site, &["plugin", "build", "json"]));
+    succeeds(&weir(&site, &["plugin", "test", "json"]));
+    let native =
+        Command::new("python3").args(["-m", "unittest", "--quiet"]).current_dir(site.path("json")).output().unwrap();
+    assert!(native.status.success(), "{}", String::from_utf8_lossy(&native.stderr));
+
+    fs::rename(site.path("json/json_plugin.py"), site.path("json/json.py")).unwrap();
+    let manifest = golden(site.path("json/pyproject.toml")).replace("json_plugin", "json");
+    site.write("json/pyproject.toml", manifest);
+    let refused = weir(&site, &["plugin", "build", "json"]);
+    assert_eq!(refused.status.code(), Some(70));
+    assert!(refused.stderr.contains("its module `json` takes the place of Python's own"), "{}", refused.stderr);
 }
 
 fn copy(from: &Path, to: &Path) {

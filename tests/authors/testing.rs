@@ -242,16 +242,22 @@ fn ci_gets_junit_that_is_well_formed() {
 }
 
 #[test]
-fn a_project_is_built_when_its_sources_are_newer() {
+fn a_project_is_built_when_what_it_is_made_of_has_changed() {
     let site = Site::new();
     let sdk = repository().join("sdk/rust");
     let manifest = format!(
         "[package]\nname = \"own\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\", \"rlib\"]\n\
-         [dependencies]\nweir-plugin = {{ path = {sdk:?} }}\n[workspace]\n"
+         [dependencies]\nweir-plugin = {{ path = {sdk:?} }}\nshared = {{ path = \"../shared\" }}\n[workspace]\n"
     );
+    site.write(
+        "shared/Cargo.toml",
+        "[package]\nname = \"shared\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+    );
+    let shared = |suffix: &str| site.write("shared/src/lib.rs", format!("pub const SUFFIX: &str = \"{suffix}\";\n"));
+    shared("");
     let source = "use weir_plugin::prelude::*;\nstruct Own(FieldId);\nimpl Plugin for Own {\n\
         type Settings = NoSettings;\n\
-        fn new(_: NoSettings, fields: &mut Fields) -> Result<Self, String> { Ok(Own(fields.add(\"FIELD\", Kind::Text))) }\n\
+        fn new(_: NoSettings, fields: &mut Fields) -> Result<Self, String> { Ok(Own(fields.add(&format!(\"FIELD{}\", shared::SUFFIX), Kind::Text))) }\n\
         fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {\n\
         row.put(self.0, event.content()); Ok(Keep) } }\nweir_plugin::export!(Own);\n";
     site.write("p/Cargo.toml", manifest);
@@ -277,4 +283,11 @@ fn a_project_is_built_when_its_sources_are_newer() {
     let (code, said, errors) = test();
     assert_eq!(code, Some(70), "{said}{errors}");
     assert!(said.contains("      - {\"a\":\"x\"}\n      + {\"b\":\"x\"}\n"), "{said}");
+
+    // What it depends on is elsewhere.
+    shared("2");
+    fs::File::options().write(true).open(site.path("shared/src/lib.rs")).unwrap().set_modified(wait).unwrap();
+    let (code, said, errors) = test();
+    assert_eq!(code, Some(70), "{said}{errors}");
+    assert!(said.contains("      - {\"a\":\"x\"}\n      + {\"b2\":\"x\"}\n"), "{said}");
 }

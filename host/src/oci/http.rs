@@ -55,8 +55,19 @@ const REDIRECTS: usize = 5;
 const PIECE: usize = 64 << 10;
 const CHUNK: u64 = 4 << 20;
 
-/// Where Docker's own registry really is.
+/// Where Docker's own registry really is, and whose repositories are there that are named without an owner.
 const DOCKER: (&str, &str) = ("docker.io", "registry-1.docker.io");
+const DOCKERS_OWN: &str = "library";
+
+/// The server of a reference, and the name of its repository there.
+fn place(reference: &Reference) -> (&str, String) {
+    let Reference { host, repository, .. } = reference;
+    match (host == DOCKER.0, repository.contains('/')) {
+        (false, _) => (host, repository.clone()),
+        (true, true) => (DOCKER.1, repository.clone()),
+        (true, false) => (DOCKER.1, format!("{DOCKERS_OWN}/{repository}")),
+    }
+}
 
 /// How a registry is reached, and by whom.
 #[derive(Clone, Debug, Default)]
@@ -99,13 +110,13 @@ impl Repository {
     }
 
     fn open(reference: &Reference, access: Access, actions: &'static str) -> Result<Self> {
-        let (host, name) = (reference.host.clone(), reference.repository.clone());
+        let host = reference.host.clone();
+        let (server, name) = place(reference);
         let is_plain = access.is_plain || (reference.is_local() && access.ca.is_none());
         if is_plain && !reference.is_local() && access.credentials.account.is_some() {
             bail!("a password would be sent to {host} for others to read: leave out --plain-http");
         }
         let scheme = if is_plain { "http" } else { "https" };
-        let server = if host == DOCKER.0 { DOCKER.1 } else { &host };
         let url = Url::parse(&format!("{scheme}://{server}/v2/{name}/"))?;
         let http = client(&access, is_plain, reference.is_local())?;
         Ok(Repository {
@@ -483,4 +494,21 @@ fn why(error: reqwest::Error) -> String {
 pub(super) fn shown(text: &str) -> String {
     let is_plain = |c: char| if c.is_control() { ' ' } else { c };
     text.trim().chars().take(SHOWN).map(is_plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_own_repositories_have_an_owner() {
+        let place = |text: &str| {
+            let reference = text.parse().unwrap();
+            let (server, name) = place(&reference);
+            format!("{server} {name}")
+        };
+        assert_eq!(place("oci://docker.io/nginx:1"), "registry-1.docker.io library/nginx");
+        assert_eq!(place("oci://docker.io/shop/nginx"), "registry-1.docker.io shop/nginx");
+        assert_eq!(place("oci://r.example/nginx"), "r.example nginx");
+    }
 }

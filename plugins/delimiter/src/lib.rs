@@ -202,7 +202,7 @@ fn columns(config: &Config, preset: &Defaults) -> Result<Vec<(String, Kind)>, St
     }
     for (name, kind) in config.types.iter() {
         let column = columns.iter_mut().find(|(column, _)| *column == name);
-        column.ok_or_else(|| format!("types: `{name}` is not one of the fields"))?.1 = kind;
+        column.ok_or_else(|| format!("types: `{name}` is not one of the fields"))?.1 = *kind;
     }
     Ok(columns)
 }

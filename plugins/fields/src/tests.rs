@@ -56,6 +56,15 @@ fn tags_become_fields() {
 }
 
 #[test]
+fn without_the_tag_a_field_stays() {
+    let settings = r#"{"from_tags":{"content":"a","other":"b"}}"#;
+    let mut plugin = Harness::<Rework>::new(settings).unwrap().tags(&[("a", "tag")]);
+    assert_eq!(plugin.process(&["line"], true).events[0].pairs(), [("content", "tag")]);
+    let mut plugin = Harness::<Rework>::new(settings).unwrap().tags(&[("b", "tag")]);
+    assert_eq!(plugin.process(&["line"], true).events[0].pairs(), [("content", "line"), ("other", "tag")]);
+}
+
+#[test]
 fn wrong_settings_are_refused() {
     for (settings, expected) in [
         (r#"{"drop":["a"],"keep":["b"]}"#, "give either drop or keep, not both"),

@@ -3,8 +3,6 @@
 mod networks;
 mod table;
 
-use std::collections::BTreeMap;
-
 use weir_plugin::files;
 use weir_plugin::prelude::*;
 
@@ -35,7 +33,7 @@ pub struct Config {
     prefix: String,
     /// Kinds of columns that are not text: integer, float, boolean or json.
     #[serde(default)]
-    types: BTreeMap<String, Kind>,
+    types: Kinds,
     /// What becomes of an event that has no row.
     #[serde(default)]
     on_missing: OnMissing,
@@ -76,7 +74,7 @@ impl Plugin for Lookup {
             .ok_or("separator: it must be a character of ASCII")?;
         let table = Table::read(&bytes, separator, &config.key, config.how, config.columns.as_deref())
             .map_err(|e| format!("{}: {e}", config.file))?;
-        if let Some(name) = config.types.keys().find(|name| !table.columns().contains(name)) {
+        if let Some(name) = config.types.names().find(|name| !table.columns().iter().any(|column| column == name)) {
             return Err(format!("types: no column that becomes a field has the name `{name}`"));
         }
         let mut columns = Vec::new();

@@ -52,7 +52,7 @@ fn number(address: IpAddr) -> (u128, u32) {
 
 impl Sorted {
     fn new(mut entries: Vec<Entry>) -> Self {
-        entries.sort_by_key(|entry| (entry.first, std::cmp::Reverse(entry.last)));
+        entries.sort_unstable_by_key(|entry| (entry.first, std::cmp::Reverse(entry.last), entry.row));
         entries.dedup_by(|later, earlier| {
             let same = (later.first, later.last) == (earlier.first, earlier.last);
             if same {

@@ -3,7 +3,7 @@
 use weir_plugin::moment::{Moment, Years, Zone};
 use weir_plugin::prelude::*;
 use weir_plugin::scan::{equal, find, find4};
-use weir_plugin::time::{Cached, Format};
+use weir_plugin::time::{Cached, Format, has_offset};
 
 /// Bytes of `Oct 11 22:14:15`.
 const SHORT: usize = 15;
@@ -111,7 +111,9 @@ impl Bsd {
 
     fn time_rfc3339(&mut self, data: &[u8], at: usize, end: usize, row: &mut Row) -> Option<usize> {
         let stop = find(data, at, end, b' ').unwrap_or(end);
-        row.time(self.rfc3339.read(&data[at..stop])?);
+        let text = &data[at..stop];
+        let time = self.rfc3339.read(text)?;
+        row.time(if has_offset(text) { time } else { self.years.zone.to_utc(time) });
         row.span(self.timestamp, at, stop);
         Some(stop)
     }

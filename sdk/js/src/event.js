@@ -4,8 +4,6 @@ import { binary, textOf } from "./bytes.js";
 import { CONTENT, UNKNOWN_TIME } from "./wire.js";
 import { Failure } from "./failure.js";
 
-const UNKNOWN = Number(UNKNOWN_TIME);
-
 /** Events of one source, in order. */
 export class Batch {
   constructor(wire) {
@@ -27,6 +25,13 @@ export class Batch {
 
   get length() {
     return this._rows.length;
+  }
+
+  /** The time of the event of that index: a BigInt, also if it is unknown. */
+  _timeOf(index) {
+    const time = this._times[index];
+    // As a double, what is unknown is exact.
+    return time === undefined ? UNKNOWN_TIME : BigInt(time);
   }
 
   /** The event of that index. */
@@ -129,8 +134,7 @@ export class Event {
 
   /** Nanoseconds since the Unix epoch, if known; as the sandbox hands them in, exact to 256. */
   get time() {
-    const times = this._batch._times;
-    if (times.length === 0 || Number(times[this.index]) === UNKNOWN) return undefined;
-    return BigInt(times[this.index]);
+    const time = this._batch._timeOf(this.index);
+    return time === UNKNOWN_TIME ? undefined : time;
   }
 }

@@ -104,7 +104,9 @@ export class Out {
     // Where the open row began.
     this._rowCells = 0;
     this._rowMade = 0;
-    this._rowTime = UNKNOWN_TIME;
+    // The time that the open row was given, and the input event whose time it has otherwise.
+    this._rowTime = undefined;
+    this._rowFrom = -1;
     // Output events so far are one to one with the input events that neither failed nor were held.
     this._oneToOne = true;
     // The input events before this one have been kept or have failed.
@@ -114,37 +116,46 @@ export class Out {
 
   /** Begins an output event that inherits the time of `event`. */
   row(event) {
-    if (this._input._times.length > 0) this._rowTime = event.time ?? UNKNOWN_TIME;
+    this._rowFrom = event.index;
     return this._row;
   }
 
   /** Ends the open row as one output event that came from the input events `first` up to `end`. */
   keep(first, end) {
+    const isGiven = this._rowTime !== undefined || (this._rowFrom !== first && this._input._times.length > 0);
+    if (isGiven || this._times !== undefined) this._keepTime(first);
     if (this._oneToOne && (first !== this._next || end !== first + 1)) this._listOrigins();
     if (!this._oneToOne) this._origins.push(first, end);
     this._next = end;
-    if (this._rowTime !== UNKNOWN_TIME || this._times !== undefined) this._keepTime();
     this._rowCells = this._cells.length;
     this._rowMade = this._made.length;
     this._rows.push(this._rowCells / 3);
   }
 
-  _keepTime() {
-    this._times ??= new BigInt64Array(this._input.length).fill(UNKNOWN_TIME);
+  /**
+   * Keeps the open row's time. As long as each output event has that of its first input event nothing is kept: the
+   * host has these times exactly, and what the sandbox hands in is exact to 256 nanoseconds.
+   */
+  _keepTime(first) {
+    if (this._times === undefined) {
+      this._times = new BigInt64Array(this._input.length + 64).fill(UNKNOWN_TIME);
+      const origins = this._oneToOne ? this._kept() : this._origins;
+      for (let row = 0; row < this._rows.length; row++) this._times[row] = this._input._timeOf(origins[2 * row]);
+    }
     if (this._rows.length === this._times.length) {
       const grown = new BigInt64Array(2 * this._times.length).fill(UNKNOWN_TIME);
       grown.set(this._times);
       this._times = grown;
     }
-    this._times[this._rows.length] = this._rowTime;
-    this._rowTime = UNKNOWN_TIME;
+    this._times[this._rows.length] = this._rowTime ?? this._input._timeOf(this._rowFrom < 0 ? first : this._rowFrom);
+    this._rowTime = undefined;
   }
 
   /** Forgets the open row. Its input event counts as dropped unless it is kept otherwise. */
   forget() {
     this._cells.length = this._rowCells;
     if (this._made.length > this._rowMade) this._made = this._made.slice(0, this._rowMade);
-    this._rowTime = UNKNOWN_TIME;
+    this._rowTime = undefined;
   }
 
   /** Forgets the open row, and has the input event of that index shipped unchanged, marked with the reason. */

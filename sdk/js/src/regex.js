@@ -38,7 +38,7 @@ export class RegexPlugin {
         if (match === null) {
           out.fail(i, this._mismatch.message);
         } else {
-          if (batch._times.length > 0) out.row(batch.event(i));
+          out._rowFrom = i;
           this._put(match, start, row, mayEscape);
           out.keep(i, i + 1);
         }

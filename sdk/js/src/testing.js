@@ -128,10 +128,10 @@ function rowOf(data, made, fields, rows, cells, row) {
  * host does, behind the plugin's `name`.
  */
 export function golden(plugin, name, directory) {
-  const end = ".expected.ndjson";
-  const cases = readdirSync(directory).filter((file) => file.endsWith(end)).map((file) => file.slice(0, -end.length));
-  assert.ok(cases.length > 0, `${directory} has no golden case`);
-  const differences = cases.sort().map((each) => runCase(plugin, name, directory, each)).join("");
+  const nameOf = (file) => /^(.+?)\.(log|events\.ndjson|settings\.json|expected\.ndjson)$/.exec(file)?.[1];
+  const cases = new Set(readdirSync(directory).map(nameOf).filter((each) => each !== undefined));
+  assert.ok(cases.size > 0, `${directory} has no golden case`);
+  const differences = [...cases].sort().map((each) => runCase(plugin, name, directory, each)).join("");
   assert.ok(differences === "", `golden files of ${name}:\n${differences}`);
 }
 
@@ -156,34 +156,76 @@ function runCase(plugin, name, directory, each) {
   const out = existsSync(path("log"))
     ? harness.process(linesOf(readFileSync(path("log"))))
     : processEvents(harness, linesOf(readFileSync(path("events.ndjson"))));
-  const expected = readFileSync(path("expected.ndjson"), "utf8").split("\n").filter((line) => line !== "");
+  const expected = textLines(readFileSync(path("expected.ndjson"), "utf8"));
   return difference(each, expected, out.events.map((event) => ndjson(name, event)));
 }
 
+/** The lines of a file as weir reads them: a carriage return at the end of one is none of it. */
 function linesOf(log) {
-  const text = log.toString("latin1");
-  return (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n").map(bytesOf);
+  return textLines(log.toString("latin1")).map(bytesOf);
+}
+
+function textLines(text) {
+  if (text === "") return [];
+  return (text.endsWith("\n") ? text.slice(0, -1) : text).split("\n").map((line) => line.replace(/\r$/, ""));
 }
 
 function processEvents(harness, lines) {
-  const events = lines.map((line) => eventOf(JSON.parse(Buffer.from(line).toString("utf8"))));
+  const events = lines.map((line) => eventOf(Buffer.from(line).toString("utf8")));
   const times = events.map(({ time }) => time);
   const known = times.some((time) => time !== UNKNOWN_TIME);
   return harness.processCells(events.map(({ cells }) => cells), true, known ? times : []);
 }
 
-function eventOf(pairs) {
+/** An event of the members of a JSON object. Values other than strings stay as they are written. */
+function eventOf(line) {
   let time = UNKNOWN_TIME;
   const cells = [];
-  for (const [name, value] of Object.entries(pairs)) {
-    if (name === "__time__") time = parseRfc3339(String(value)) ?? UNKNOWN_TIME;
-    else if (typeof value === "string") cells.push([name, Kind.TEXT, value]);
-    else if (typeof value === "boolean") cells.push([name, Kind.BOOLEAN, String(value)]);
-    else if (typeof value === "number") {
-      cells.push([name, Number.isSafeInteger(value) ? Kind.INTEGER : Kind.FLOAT, String(value)]);
-    } else if (value !== null) cells.push([name, Kind.JSON, JSON.stringify(value)]);
+  for (const [name, json] of membersOf(line)) {
+    if (name === "__time__") {
+      time = parseRfc3339(String(JSON.parse(json)));
+      assert.ok(time !== undefined, `__time__: ${json} is not RFC 3339`);
+      continue;
+    }
+    assert.ok(!name.startsWith("__"), `\`${name}\`: of the names that begin with \`__\` an event has only __time__`);
+    if (json === "null") continue;
+    if (json[0] === '"') cells.push([name, Kind.TEXT, JSON.parse(json)]);
+    else if (json === "true" || json === "false") cells.push([name, Kind.BOOLEAN, json]);
+    else if (json[0] === "[" || json[0] === "{") cells.push([name, Kind.JSON, json]);
+    else cells.push([name, /[.eE]/.test(json) ? Kind.FLOAT : Kind.INTEGER, json]);
   }
   return { cells, time };
+}
+
+/** The members of a JSON object in their order, their values as they are written. */
+function membersOf(line) {
+  let value;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    value = undefined;
+  }
+  const isObject = typeof value === "object" && value !== null && !Array.isArray(value);
+  assert.ok(isObject, `it is no JSON object: ${line}`);
+  // It is JSON, so that its tokens need not be checked.
+  const tokens = line.matchAll(/"(?:[^"\\]|\\.)*"|[[\]{}:,]|[^\s"[\]{}:,]+/g);
+  const members = [];
+  let [depth, name, start] = [0, undefined, undefined];
+  for (const { 0: token, index } of tokens) {
+    if (depth === 1 && (token === "," || token === "}")) {
+      if (name !== undefined) members.push([name, line.slice(start, index).trim()]);
+      name = undefined;
+    } else if (depth === 1 && name === undefined) {
+      name = JSON.parse(token);
+      start = undefined;
+    } else if (depth === 1 && start === undefined) {
+      // The colon.
+      start = index + 1;
+    }
+    if (token === "{" || token === "[") depth += 1;
+    if (token === "}" || token === "]") depth -= 1;
+  }
+  return members;
 }
 
 function difference(each, expected, actual) {

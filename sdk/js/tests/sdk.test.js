@@ -1,11 +1,14 @@
 // What a plugin's author relies on, without the sandbox.
 
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
 
 import { DROP, Failure, KEEP, Kind, RegexPlugin, decode, encode, fail, parseClf, parseRfc3339, s, timeReader } from "../src/index.js";
 import { Fields } from "../src/out.js";
-import { Harness, run } from "../src/testing.js";
+import { Harness, golden, run } from "../src/testing.js";
 
 /** Fails what begins with `!`, drops what begins with `-`, and passes the rest on in capitals. */
 function picky(event, row) {
@@ -163,6 +166,62 @@ test("an event keeps the time that it had, unless it is given one", () => {
   const times = (given) => new Harness(plugin).processCells(events, true, given).events.map((event) => event.time);
   assert.deepEqual(times([]), [undefined, 5n]);
   assert.deepEqual(times([7n, 8n]), [7n, 5n]);
+});
+
+test("times that nothing changes stay with the host, which has them exactly", () => {
+  const last = (plugin, times) => {
+    const harness = new Harness(plugin);
+    const finish = harness._runner.process.bind(harness._runner);
+    let out;
+    harness._runner.process = (...input) => (out = finish(...input));
+    harness.processCells(["a", "!b", "-c", "d"].map((line) => [["content", "text", line]]), true, times);
+    return [...out.times];
+  };
+  const times = [1700000000123456789n, 2n, 3n, 1700000000987654321n];
+  assert.deepEqual(last(picky, times), []);
+  const late = (event, row) => {
+    if (event.text() === "d") row.time(5n);
+    return picky(event, row);
+  };
+  assert.deepEqual(last(late, times), [times[0], 5n]);
+  assert.deepEqual(last(late, []), [-(2n ** 63n), 5n]);
+  // One that joins has the time of the row's event, wherever that is among the origins.
+  class Last {
+    batch(batch, _, out) {
+      out.row(batch.event(3));
+      out.keep(0, 4);
+    }
+  }
+  assert.deepEqual(last(Last, times), [times[3]]);
+});
+
+test("golden files are read as the sandbox reads them", () => {
+  const dir = mkdtempSync(join(tmpdir(), "weir-"));
+  const put = (name, text) => writeFileSync(join(dir, name), text);
+  put("crlf.log", "a\r\n\r\nb\rc\r\nd");
+  put("crlf.expected.ndjson", '{"content":"a"}\n{"content":""}\n{"content":"b\\rc"}\n{"content":"d"}\n');
+  put("empty.log", "");
+  put("empty.expected.ndjson", "");
+  const event = '{"a" : 1.50, "b":1E3,"c":12345678901234567890,"d":[1.0, "]"],"e":{"x": -0},"f":"\\u00e9","a":2}';
+  put("events.events.ndjson", `${event}\r\n`);
+  put("events.expected.ndjson", '{"a":1.50,"b":1E3,"c":12345678901234567890,"d":[1.0, "]"],"e":{"x": -0},"f":"é","a":2}\n');
+  const pass = (event, row) => {
+    row.passAllBut(event, "");
+    return KEEP;
+  };
+  golden(pass, "p", dir);
+  put("lost.log", "x\n");
+  assert.throws(() => golden(pass, "p", dir), /lost\.expected\.ndjson/);
+  rmSync(join(dir, "lost.log"));
+  for (const [line, refusal] of [
+    ["[1]", /it is no JSON object/],
+    ['{"__tags__":{}}', /`__tags__`: of the names that begin with `__` an event has only __time__/],
+    ['{"__time__":"soon"}', /"soon" is not RFC 3339/],
+  ]) {
+    put("events.events.ndjson", line);
+    assert.throws(() => golden(pass, "p", dir), refusal);
+  }
+  rmSync(dir, { recursive: true });
 });
 
 test("times are read as the other SDKs read them", () => {

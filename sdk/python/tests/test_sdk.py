@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import tempfile
 import unittest
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import Path
 from typing import Literal
 
 from weir_plugin import (
@@ -26,7 +28,7 @@ from weir_plugin import (
 )
 from weir_plugin import times
 from weir_plugin.plugin import reader_of
-from weir_plugin.testing import Harness, run
+from weir_plugin.testing import Harness, golden, run
 
 
 def picky(event: Event, row: Row) -> Fate:
@@ -247,6 +249,40 @@ class Sdk(unittest.TestCase):
             self.assertEqual([event.time for event in without.events], [None, 5])
             given = Harness(plugin).process_cells(cells, times=[7, 8])  # type: ignore[arg-type]
             self.assertEqual([event.time for event in given.events], [7, 5])
+
+    def test_golden_files_are_read_as_the_sandbox_reads_them(self) -> None:
+        def passing(event: Event, row: Row) -> Fate:
+            row.pass_all_but(event, "")
+            return KEEP
+
+        with tempfile.TemporaryDirectory() as directory:
+            folder = Path(directory)
+
+            def put(name: str, text: str) -> None:
+                (folder / name).write_bytes(text.encode())
+
+            put("crlf.log", "a\r\n\r\nb\rc\r\nd")
+            put("crlf.expected.ndjson", '{"content":"a"}\n{"content":""}\n{"content":"b\\rc"}\n{"content":"d"}\n')
+            put("empty.log", "")
+            put("empty.expected.ndjson", "")
+            event = '{"a" : 1.50, "b":1E3,"c":12345678901234567890,"d":[1.0, "]"],"e":{"x": -0},"f":"\\u00e9","a":2}'
+            put("events.events.ndjson", f"{event}\r\n")
+            out = '{"a":1.50,"b":1E3,"c":12345678901234567890,"d":[1.0, "]"],"e":{"x": -0},"f":"é","a":2}\n'
+            put("events.expected.ndjson", out)
+            golden(passing, "p", folder)
+            put("lost.log", "x\n")
+            with self.assertRaisesRegex(AssertionError, "there is no .*lost.expected.ndjson"):
+                golden(passing, "p", folder)
+            (folder / "lost.log").unlink()
+            for line, refusal in [
+                ("[1]", "it is no JSON object"),
+                ("{", "it is no JSON object"),
+                ('{"__tags__":{}}', "`__tags__`: of the names that begin with `__` an event has only __time__"),
+                ('{"__time__":"soon"}', '"soon" is not RFC 3339'),
+            ]:
+                put("events.events.ndjson", line)
+                with self.assertRaisesRegex(AssertionError, refusal):
+                    golden(passing, "p", folder)
 
     def test_times_are_read_as_the_other_sdks_read_them(self) -> None:
         second = 1_136_214_245 * 1_000_000_000

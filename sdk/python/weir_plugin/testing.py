@@ -175,10 +175,14 @@ def golden(plugin: Exported[S], name: str, directory: str | Path) -> None:
     Errors are written as the host does, behind the plugin's `name`. An `AssertionError` has the lines that differ.
     """
     directory = Path(directory)
-    cases = sorted(path.name[: -len(".expected.ndjson")] for path in directory.glob("*.expected.ndjson"))
+    names = (_CASE.fullmatch(path.name) for path in directory.iterdir())
+    cases = sorted({name[1] for name in names if name})
     assert cases, f"{directory} has no golden case"
     differences = "".join(_case(plugin, name, directory, case) for case in cases)
     assert not differences, f"golden files of {name}:\n{differences}"
+
+
+_CASE = re.compile(r"(.+?)\.(?:log|events\.ndjson|settings\.json|expected\.ndjson)")
 
 
 def _case(plugin: Exported[S], name: str, directory: Path, case: str) -> str:
@@ -195,32 +199,71 @@ def _case(plugin: Exported[S], name: str, directory: Path, case: str) -> str:
     if log.exists():
         out = harness.process(_lines(log.read_bytes()))
     else:
-        events = [_event(json.loads(line)) for line in _lines((directory / f"{case}.events.ndjson").read_bytes())]
+        events = [_event(line.decode()) for line in _lines((directory / f"{case}.events.ndjson").read_bytes())]
         times = [time for _, time in events]
         unknown = all(time == UNKNOWN_TIME for time in times)
         out = harness.process_cells([cells for cells, _ in events], times=[] if unknown else times)
-    expected = (directory / f"{case}.expected.ndjson").read_text("utf-8").split("\n")
-    return _difference(case, [line for line in expected if line], [_ndjson(name, event) for event in out.events])
+    path = directory / f"{case}.expected.ndjson"
+    assert path.exists(), f"there is no {path}"
+    expected = [line.decode() for line in _lines(path.read_bytes())]
+    return _difference(case, expected, [_ndjson(name, event) for event in out.events])
 
 
 def _lines(log: bytes) -> list[bytes]:
-    return (log[:-1] if log.endswith(b"\n") else log).split(b"\n")
+    """The lines of a file as weir reads them: a carriage return at the end of one is none of it."""
+    if not log:
+        return []
+    lines = (log[:-1] if log.endswith(b"\n") else log).split(b"\n")
+    return [line[:-1] if line.endswith(b"\r") else line for line in lines]
 
 
-def _event(pairs: dict[str, object]) -> tuple[list[tuple[str, Kind, Line]], int]:
+def _event(line: str) -> tuple[list[tuple[str, Kind, Line]], int]:
+    """An event of the members of a JSON object. Values other than strings stay as they are written."""
     cells: list[tuple[str, Kind, Line]] = []
     time = UNKNOWN_TIME
-    for name, value in pairs.items():
+    for name, value, text in _members(line):
         if name == "__time__":
             known = parse_rfc3339(str(value).encode())
-            time = UNKNOWN_TIME if known is None else known
-        elif isinstance(value, str):
+            assert known is not None, f"__time__: {text} is not RFC 3339"
+            time = known
+            continue
+        assert not name.startswith("__"), f"`{name}`: of the names that begin with `__` an event has only __time__"
+        if isinstance(value, str):
             cells.append((name, Kind.TEXT, value))
         elif value is not None:
             kinds = {bool: Kind.BOOLEAN, int: Kind.INTEGER, float: Kind.FLOAT}
-            text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             cells.append((name, kinds.get(type(value), Kind.JSON), text))
     return cells, time
+
+
+def _members(line: str) -> list[tuple[str, object, str]]:
+    """The members of a JSON object in their order: names, values, and the values as they are written."""
+    try:
+        assert isinstance(json.loads(line, parse_constant=_refuse), dict), f"it is no JSON object: {line}"
+    except ValueError as error:
+        raise AssertionError(f"it is no JSON object: {line}") from error
+    # It is JSON, so that what stands between names and values need not be checked.
+    members = []
+    at = _behind(line, 0, "{")
+    while line[at] != "}":
+        name, at = _DECODER.raw_decode(line, at)
+        start = _behind(line, at, ":")
+        value, end = _DECODER.raw_decode(line, start)
+        members.append((name, value, line[start:end]))
+        at = _behind(line, end, ",")
+    return members
+
+
+_DECODER = json.JSONDecoder()
+_BLANK = re.compile(r"[ \t\n\r]*")
+
+
+def _behind(line: str, at: int, mark: str) -> int:
+    """Where it goes on behind white space, the mark if it is there, and white space again."""
+    for found in (_BLANK, re.compile(f"{re.escape(mark)}?"), _BLANK):
+        match = found.match(line, at)
+        at = match.end() if match else at
+    return at
 
 
 def _difference(case: str, expected: list[str], actual: list[str]) -> str:

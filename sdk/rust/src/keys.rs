@@ -192,7 +192,7 @@ impl Keys {
         let has = |list: &[String]| list.iter().any(|key| *key == *own);
         let mut key = Key::new(name.to_vec(), format!("{prefix}{own}"));
         key.keep = (include.is_empty() || has(include)) && !has(exclude);
-        key.kind = types.get(&key.name);
+        key.kind = types.get(&key.name).copied();
         key.is_time = time.as_ref().is_some_and(|time| time.field == key.name);
         let id = self.list.len() as u32;
         self.list.push(key);

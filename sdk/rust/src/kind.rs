@@ -1,58 +1,6 @@
-//! What kind a value is: by its looks, or by the settings.
+//! What kind a value is, by its looks.
 
-use std::fmt;
-
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
-
-use crate::schema::Schema;
-use crate::{Kind, Settings};
-
-/// The usual setting `types` of a parser: kinds of fields, by their names.
-///
-/// A small list: a map of the standard library would be a twentieth of a small plugin.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(Vec<(String, Kind)>);
-
-impl Kinds {
-    /// The kind of the field of that name, if the settings say.
-    pub fn get(&self, name: &str) -> Option<Kind> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, kind)| *kind)
-    }
-
-    /// Names and kinds, as the settings have them.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, Kind)> {
-        self.0.iter().map(|(name, kind)| (name.as_str(), *kind))
-    }
-}
-
-impl<'de> Deserialize<'de> for Kinds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Names;
-
-        impl<'de> Visitor<'de> for Names {
-            type Value = Kinds;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("names of fields with their kinds")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kinds, A::Error> {
-                let mut kinds = Kinds::default();
-                while let Some((name, kind)) = map.next_entry::<String, Kind>()? {
-                    kinds.0.retain(|(own, _)| *own != name);
-                    kinds.0.push((name, kind));
-                }
-                Ok(kinds)
-            }
-        }
-
-        deserializer.deserialize_map(Names)
-    }
-}
-
-impl Settings for Kinds {
-    const SCHEMA: Schema = Schema::Map(&Kind::SCHEMA);
-}
+use crate::Kind;
 
 /// Digits of the longest number that is taken for an integer: one more may not fit into 64 bits.
 const MOST_DIGITS: usize = 18;
@@ -103,18 +51,6 @@ fn number(text: &[u8]) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kinds_are_found_by_name_and_the_last_counts() {
-        let kinds: Kinds = crate::settings::read(r#"{"a": "integer", "b": "json", "a": "float"}"#).unwrap();
-        assert_eq!((kinds.get("a"), kinds.get("b"), kinds.get("c")), (Some(Kind::Float), Some(Kind::Json), None));
-        assert_eq!(kinds.iter().count(), 2);
-        let error = crate::settings::read::<Kinds>(r#"{"a": "int"}"#).unwrap_err();
-        assert_eq!(
-            error,
-            "unknown variant `int`, expected one of `text`, `integer`, `float`, `boolean`, `json` in `a`"
-        );
-    }
 
     #[test]
     fn what_json_would_write_without_quotes_is_no_text() {

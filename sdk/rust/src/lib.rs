@@ -57,6 +57,7 @@ pub mod guest;
 pub mod keys;
 mod kind;
 pub mod moment;
+mod named;
 pub mod network;
 pub mod out;
 pub mod plugin;
@@ -84,7 +85,7 @@ pub mod bindings {
 pub const API_VERSION: &str = "0.1";
 
 pub use bindings::weir::plugin::event::Kind;
-pub use kind::Kinds;
+pub use named::{Kinds, Named};
 pub use plugin::Settings;
 pub use weir_plugin_macros::Settings;
 
@@ -95,7 +96,7 @@ pub mod prelude {
     pub use crate::plugin::Fate::{self, Drop, Keep};
     pub use crate::plugin::{BatchPlugin, Failure, NoSettings, Plugin};
     pub use crate::source::Source;
-    pub use crate::{Kind, Kinds, Settings};
+    pub use crate::{Kind, Kinds, Named, Settings};
     pub use serde::Deserialize;
 }
 

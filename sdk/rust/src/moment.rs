@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::Settings;
 use crate::schema::Schema;
+use crate::settings::{Reader, Refusal};
 use crate::time::{DAY, SECOND, civil_from_days, days_from_civil, days_in, digits, fraction, month, offset};
 
 /// A setting: in which zone times without one are written, as an offset such as `+08:00`; `Z` is UTC.
@@ -40,6 +41,10 @@ impl<'de> Deserialize<'de> for Zone {
 
 impl Settings for Zone {
     const SCHEMA: Schema = Schema::String;
+
+    fn read(value: Reader) -> Result<Self, Refusal> {
+        Zone::parse(&String::read(value)?).map_err(serde::de::Error::custom)
+    }
 }
 
 /// A month, a day and a time of it: of which year, others must know.

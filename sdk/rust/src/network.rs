@@ -10,7 +10,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Reads a network. Bits beyond its prefix may be set, and do not count. The error says what is wrong.
+    /// Reads a network. Bits beyond its prefix may be set, and do not count. One of IPv4 that is written as IPv6
+    /// (`::ffff:10.0.0.0/104`) is one of IPv4, as the addresses in it are. The error says what is wrong.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || format!("`{text}` is not a network such as 10.0.0.0/8 or 2001:db8::/32");
         let (address, prefix) = match text.split_once('/') {
@@ -27,7 +28,13 @@ impl Network {
         if prefix > bits {
             return Err(wrong());
         }
-        Ok(Network { first: cut(address, prefix), prefix })
+        let first = cut(address, prefix);
+        match first.to_canonical() {
+            IpAddr::V4(v4) if bits == 128 && prefix >= MAPPED => {
+                Ok(Network { first: v4.into(), prefix: prefix - MAPPED })
+            }
+            _ => Ok(Network { first, prefix }),
+        }
     }
 
     /// Whether the address is in the network. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) is one of IPv4.
@@ -46,6 +53,9 @@ impl Network {
         self.first
     }
 }
+
+/// Bits of IPv6 before those of an address of IPv4.
+const MAPPED: u8 = 96;
 
 /// The address without its bits beyond the prefix.
 fn cut(address: IpAddr, prefix: u8) -> IpAddr {
@@ -78,6 +88,13 @@ mod tests {
             ("2001:db8::/33", "2001:db8:8000::", false),
             ("::/0", "2001::", true),
             ("10.0.0.0/8", "::ffff:10.0.0.1", true),
+            ("::ffff:10.0.0.0/104", "10.255.0.1", true),
+            ("::ffff:10.0.0.0/104", "::ffff:10.255.0.1", true),
+            ("::ffff:10.0.0.0/104", "11.0.0.1", false),
+            ("::ffff:192.168.1.7", "192.168.1.7", true),
+            ("::ffff:0:0/96", "1.2.3.4", true),
+            ("::ffff:0:0/96", "2001::", false),
+            ("::/0", "1.2.3.4", false),
         ] {
             let network = Network::parse(network).unwrap();
             assert_eq!(network.contains(parse_address(address.as_bytes()).unwrap()), expected, "{network:?} {address}");

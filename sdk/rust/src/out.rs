@@ -8,6 +8,7 @@ use crate::bindings::weir::plugin::event as wit;
 use crate::event::{Batch, CONTENT, Cell, Event, UNKNOWN_TIME};
 use crate::plugin::Failure;
 use crate::schema::Schema;
+use crate::settings::{Reader, Refusal};
 use crate::{Kind, Settings};
 
 /// A field that a plugin makes; from [`Fields::add`].
@@ -41,6 +42,11 @@ impl<'de> Deserialize<'de> for Kind {
 impl Settings for Kind {
     const SCHEMA: Schema =
         Schema::Choice(&[("text", ""), ("integer", ""), ("float", ""), ("boolean", ""), ("json", "")]);
+
+    fn read(value: Reader) -> Result<Self, Refusal> {
+        const KINDS: [Kind; 5] = [Kind::Text, Kind::Integer, Kind::Float, Kind::Boolean, Kind::Json];
+        value.choice("Kind", &["text", "integer", "float", "boolean", "json"]).map(|index| KINDS[index])
+    }
 }
 
 /// The fields that a plugin makes.

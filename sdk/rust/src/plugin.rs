@@ -2,15 +2,23 @@
 
 use std::borrow::Cow;
 
+use serde::de::DeserializeOwned;
+
 use crate::event::{Batch, Event};
 use crate::out::{Fields, Out, Row};
 use crate::schema::Schema;
+use crate::settings::{Reader, Refusal};
 
 /// Settings of a plugin: what serde reads from the JSON in the agent's configuration, with a schema.
 /// Derived: `#[derive(Deserialize, Settings)]`.
-pub trait Settings {
+pub trait Settings: DeserializeOwned {
     /// What is accepted.
     const SCHEMA: Schema;
+
+    /// Reads it; by serde unless derived, which comes to the same.
+    fn read(value: Reader) -> Result<Self, Refusal> {
+        Self::deserialize(value)
+    }
 }
 
 /// The settings of a plugin that has none.
@@ -20,6 +28,10 @@ pub struct NoSettings {}
 
 impl Settings for NoSettings {
     const SCHEMA: Schema = Schema::Object { properties: &[], closed: true };
+
+    fn read(value: Reader) -> Result<Self, Refusal> {
+        value.object("NoSettings", &[], true).map(|_| NoSettings {})
+    }
 }
 
 /// A plugin that looks at one event at a time.

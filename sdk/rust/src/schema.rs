@@ -225,38 +225,8 @@ impl<const N: usize> Writer<N> {
     }
 }
 
-/// The schemas of plain types.
-macro_rules! plain {
-    ($($type:ty => $schema:expr),* $(,)?) => {
-        $(impl crate::Settings for $type { const SCHEMA: Schema = $schema; })*
-    };
-}
-
-plain! {
-    bool => Schema::Boolean,
-    u8 => Schema::Integer { unsigned: true },
-    u16 => Schema::Integer { unsigned: true },
-    u32 => Schema::Integer { unsigned: true },
-    u64 => Schema::Integer { unsigned: true },
-    usize => Schema::Integer { unsigned: true },
-    i32 => Schema::Integer { unsigned: false },
-    i64 => Schema::Integer { unsigned: false },
-    f64 => Schema::Number,
-    char => Schema::String,
-    String => Schema::String,
-    serde_json::Value => Schema::Any,
-}
-
-impl<T: crate::Settings> crate::Settings for Option<T> {
-    const SCHEMA: Schema = Schema::Optional(&T::SCHEMA);
-}
-
-impl<T: crate::Settings> crate::Settings for Vec<T> {
-    const SCHEMA: Schema = Schema::Array(&T::SCHEMA);
-}
-
-impl<T: crate::Settings> crate::Settings for std::collections::BTreeMap<String, T> {
-    const SCHEMA: Schema = Schema::Map(&T::SCHEMA);
+impl crate::Settings for serde_json::Value {
+    const SCHEMA: Schema = Schema::Any;
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::event::{CONTENT, Event};
 use crate::out::Row;
 use crate::plugin::Failure;
 use crate::schema::Schema;
+use crate::settings::{Reader, Refusal};
 
 /// The usual setting `field` of a parser: the name of the field that it reads; `content` unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,4 +60,8 @@ impl<'de> Deserialize<'de> for Source {
 
 impl Settings for Source {
     const SCHEMA: Schema = Schema::String;
+
+    fn read(value: Reader) -> Result<Self, Refusal> {
+        String::read(value).map(|name| Source::new(&name))
+    }
 }

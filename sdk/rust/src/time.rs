@@ -32,9 +32,13 @@ pub(crate) fn civil_from_days(days: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day_of_year - (153 * from_march + 2) / 5 + 1)
 }
 
+fn is_leap(year: i64) -> bool {
+    year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)
+}
+
 pub(crate) fn days_in(year: i64, month: u32) -> u32 {
     match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 if is_leap(year) => 29,
         2 => 28,
         4 | 6 | 9 | 11 => 30,
         _ => 31,
@@ -145,6 +149,12 @@ pub fn parse_rfc3339(text: &[u8]) -> Option<i64> {
         offset,
     };
     if end == text.len() { parts.nanoseconds() } else { None }
+}
+
+/// Whether a text that [`parse_rfc3339`] reads says its zone, so that it does not stand for UTC for want of one.
+pub fn has_offset(text: &[u8]) -> bool {
+    let zone = text.iter().skip("2006-01-02T15:04:05".len());
+    zone.rev().any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-'))
 }
 
 /// Nanoseconds since the epoch as RFC 3339 in UTC: `2006-01-02T15:04:05.25Z`, with as many digits of a fraction
@@ -344,14 +354,15 @@ fn by_pattern(text: &[u8], pieces: &[Piece]) -> Option<i64> {
         return None;
     }
     if let Some(seconds) = unix {
-        return Some(seconds + i64::from(parts.nanosecond));
+        return seconds.checked_add(i64::from(parts.nanosecond));
     }
     match day_of_year {
         None => parts.nanoseconds(),
-        Some(day) if (1..=366).contains(&day) => {
-            Parts { month: 1, day: 1, ..parts }.nanoseconds()?.checked_add((i64::from(day) - 1) * DAY * SECOND)
+        Some(day) => {
+            let days = if is_leap(parts.year) { 366 } else { 365 };
+            let first = Parts { month: 1, day: 1, ..parts };
+            (1..=days).contains(&day).then(|| first.nanoseconds()?.checked_add((i64::from(day) - 1) * DAY * SECOND))?
         }
-        Some(_) => None,
     }
 }
 
@@ -437,6 +448,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_behind_the_second_may_be_a_zone() {
+        for zone in ["Z", "z", "+08:00", "-0800", ".25Z", ",123+01:00"] {
+            let text = format!("2006-01-02T15:04:05{zone}");
+            assert!(parse_rfc3339(text.as_bytes()).is_some() && has_offset(text.as_bytes()), "{text}");
+        }
+        for text in ["2006-01-02T15:04:05", "2006-01-02 15:04:05.25"] {
+            assert!(parse_rfc3339(text.as_bytes()).is_some() && !has_offset(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
     fn a_time_is_written_with_the_digits_that_it_needs() {
         for (time, expected) in [
             (0, "1970-01-01T00:00:00Z"),
@@ -467,6 +489,13 @@ mod tests {
             ("%d %B %Y %T.%f %z", "02 January 2006 15:04:05.5 -0100", Some(1_136_217_845 * SECOND + SECOND / 2)),
             ("%b %e %T %Y", "Jan  2 15:04:05 2006", Some(1_136_214_245 * SECOND)),
             ("%Y-%j", "2024-060", Some(1_709_164_800 * SECOND)),
+            ("%Y-%j", "2024-366", Some(1_735_603_200 * SECOND)),
+            ("%Y-%j", "2023-365", Some(1_703_980_800 * SECOND)),
+            ("%Y-%j", "2023-366", None),
+            ("%Y-%j", "1900-366", None),
+            ("%Y-%j", "2024-000", None),
+            ("%s.%f", "9223372036.854775807", Some(i64::MAX)),
+            ("%s.%f", "9223372036.854775808", None),
             ("%s.%f", "1136214245.25", Some(1_136_214_245 * SECOND + SECOND / 4)),
             ("%Y", "2006 ", None),
             ("%f", "", None),

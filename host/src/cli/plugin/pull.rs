@@ -58,14 +58,14 @@ pub fn run(args: &Args) -> Result<()> {
     let file = args.output.clone().unwrap_or_else(|| format!("{}.wasm", args.reference.name()).into());
     let writing = |file: &Path| format!("writing {}", file.display());
     let beside = signature_beside(&file);
-    // One that is there is of what was there before.
-    match fs::remove_file(&beside) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(|| writing(&beside)),
-        _ => {}
-    }
     save(&file, &pulled.bytes).with_context(|| writing(&file))?;
-    if let Some(signature) = &pulled.signature {
-        save(&beside, format!("{signature}\n").as_bytes()).with_context(|| writing(&beside))?;
+    match &pulled.signature {
+        Some(signature) => save(&beside, format!("{signature}\n").as_bytes()).with_context(|| writing(&beside))?,
+        // One that is there is of what was there before.
+        None => match fs::remove_file(&beside) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).with_context(|| writing(&beside)),
+            _ => {}
+        },
     }
     let (metadata, reference) = (&pulled.metadata, &pulled.reference);
     match args.json {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
@@ -22,12 +22,6 @@ const CASES: &str = "tests/golden";
 /// What makes a directory a project that can be built.
 const MANIFESTS: [&str; 3] = ["Cargo.toml", "pyproject.toml", "package.json"];
 
-/// Directories that a plugin is not built of.
-const NOT_SOURCES: [&str; 4] = ["target", "node_modules", "tests", "__pycache__"];
-
-/// Directories below a project's that are looked into for sources.
-const DEPTH: usize = 16;
-
 /// Characters of the longest name of the manners.
 const NAME: usize = 12;
 
@@ -44,7 +38,7 @@ const LOG_LINES: usize = 20;
 /// All runs in the agent's sandbox, with the limits that it gives a plugin. Exits with 70 if a check fails.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Projects, which are built if there is no .wasm in them or if it is older than its sources; or .wasm files
+    /// Projects, which are built unless nothing has changed; directories with a .wasm; or .wasm files
     #[arg(value_name = "DIR|FILE.wasm", default_value = ".")]
     plugins: Vec<PathBuf>,
     /// Where the cases are, of one plugin [default: tests/golden beside the .wasm]
@@ -117,46 +111,24 @@ fn broken(plugin: &Path, error: &anyhow::Error) -> Report {
     report
 }
 
-/// The component of a project, built if there is none, or if it is older than what it is made of.
+/// The component of a project, which the build knows to be as it was or builds anew; else the one that is there.
 fn built(dir: &Path) -> Result<PathBuf> {
-    let is_project = MANIFESTS.iter().any(|manifest| dir.join(manifest).is_file());
+    if MANIFESTS.iter().any(|manifest| dir.join(manifest).is_file()) {
+        return build::build_project(dir);
+    }
     let entries = fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))?.flatten();
     let mut found: Vec<_> =
         entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|e| e == "wasm")).collect();
     found.sort();
     match &found[..] {
-        [] if is_project => build::build_project(dir),
         [] => bail!("there is no .wasm in {}, and nothing to build: no {}", dir.display(), MANIFESTS.join(", ")),
-        [wasm] => match is_project && modified(wasm) < newest(dir, DEPTH) {
-            true => build::build_project(dir),
-            false => Ok(wasm.clone()),
-        },
+        [wasm] => Ok(wasm.clone()),
         several => {
             let names: Vec<_> = several.iter().map(|path| path.display().to_string()).collect();
             Err(Usage(format!("there are several .wasm in {}: say which of {}", dir.display(), names.join(", ")))
                 .into())
         }
     }
-}
-
-fn modified(path: &Path) -> Option<SystemTime> {
-    fs::symlink_metadata(path).and_then(|meta| meta.modified()).ok()
-}
-
-/// When the last of a project's sources was written.
-fn newest(dir: &Path, depth: usize) -> Option<SystemTime> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let of = |entry: fs::DirEntry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let is_other = name.starts_with('.') || name.ends_with(".wasm") || name.ends_with(".md");
-        match is_dir {
-            _ if is_other || is_dir && (depth == 0 || NOT_SOURCES.contains(&&*name)) => None,
-            true => newest(&entry.path(), depth - 1),
-            false => modified(&entry.path()),
-        }
-    };
-    entries.filter_map(of).max()
 }
 
 /// A line a check, with what is to be said about it below.
@@ -204,26 +176,6 @@ fn below(check: &Check, colours: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_component_is_older_than_its_sources_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let write = |name: &str, seconds: u64| {
-            let path = dir.path().join(name);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, "").unwrap();
-            let time = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-            fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
-            time
-        };
-        let source = write("src/deep/lib.rs", 5);
-        write("Cargo.toml", 3);
-        for other in ["own.wasm", "README.md", "tests/a.rs", "target/x/y.rs", ".git/index", "node_modules/a.js"] {
-            write(other, 9);
-        }
-        assert_eq!(newest(dir.path(), DEPTH), Some(source));
-        assert_eq!(built(dir.path()).unwrap(), dir.path().join("own.wasm"));
-    }
 
     #[test]
     fn which_component_is_meant_must_be_clear() {

@@ -7,7 +7,8 @@ pub enum Json {
     Boolean(bool),
     Unsigned(u64),
     Signed(i64),
-    Float(f64),
+    /// With the text that it was written as.
+    Float(f64, String),
     Text(String),
     List(Vec<Json>),
     /// Keys in the order in which they stand, also those that come twice.
@@ -25,6 +26,55 @@ pub fn parse(text: &str) -> Result<Json, String> {
         if parser.at == text.len() { Ok(value) } else { Err("bytes behind the value") }
     });
     value.map_err(|what| format!("not JSON: {what}, at byte {}", parser.at))
+}
+
+impl Json {
+    /// Writes the value as JSON; numbers as they were written.
+    pub fn write(&self, json: &mut String) {
+        let items = |json: &mut String, i: usize| json.push_str(if i == 0 { "" } else { "," });
+        match self {
+            Json::Null => json.push_str("null"),
+            Json::Boolean(value) => json.push_str(if *value { "true" } else { "false" }),
+            Json::Unsigned(value) => json.push_str(&value.to_string()),
+            Json::Signed(value) => json.push_str(&value.to_string()),
+            Json::Float(_, text) => json.push_str(text),
+            Json::Text(text) => quote(text, json),
+            Json::List(values) => {
+                json.push('[');
+                for (i, value) in values.iter().enumerate() {
+                    items(json, i);
+                    value.write(json);
+                }
+                json.push(']');
+            }
+            Json::Object(pairs) => {
+                json.push('{');
+                for (i, (key, value)) in pairs.iter().enumerate() {
+                    items(json, i);
+                    quote(key, json);
+                    json.push(':');
+                    value.write(json);
+                }
+                json.push('}');
+            }
+        }
+    }
+}
+
+fn quote(text: &str, json: &mut String) {
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => json.extend(['\\', c]),
+            '\0'..='\x1f' => {
+                let digit = |value: u32| char::from_digit(value, 16).unwrap_or('0');
+                json.push_str("\\u00");
+                json.extend([digit(c as u32 >> 4), digit(c as u32 & 15)]);
+            }
+            c => json.push(c),
+        }
+    }
+    json.push('"');
 }
 
 struct Parser<'t> {
@@ -200,8 +250,11 @@ impl Parser<'_> {
         Ok(match (whole, negative) {
             (true, false) => Json::Unsigned(value),
             (true, true) if value <= i64::MAX as u64 => Json::Signed(-(value as i64)),
-            (_, false) => Json::Float(scaled(value, exponent)),
-            (_, true) => Json::Float(-scaled(value, exponent)),
+            _ => {
+                let number = scaled(value, exponent);
+                let text = self.text[start - usize::from(negative)..self.at].to_owned();
+                Json::Float(if negative { -number } else { number }, text)
+            }
         })
     }
 
@@ -242,7 +295,7 @@ mod tests {
             Json::Boolean(value) => (*value).into(),
             Json::Unsigned(value) => (*value).into(),
             Json::Signed(value) => (*value).into(),
-            Json::Float(value) => (*value).into(),
+            Json::Float(value, _) => (*value).into(),
             Json::Text(value) => value.as_str().into(),
             Json::List(values) => values.iter().map(plain).collect(),
             Json::Object(pairs) => pairs.iter().map(|(key, value)| (key.clone(), plain(value))).collect(),
@@ -278,11 +331,21 @@ mod tests {
         ] {
             let expected: serde_json::Value = serde_json::from_str(text).unwrap();
             match parse(text) {
-                Ok(Json::Float(value)) => assert_eq!(Some(value), expected.as_f64(), "{text}"),
+                Ok(Json::Float(value, written)) => {
+                    assert_eq!((Some(value), written.as_str()), (expected.as_f64(), text));
+                }
                 Ok(Json::Unsigned(0) | Json::Signed(0)) => assert_eq!(expected.as_f64(), Some(0.0)),
                 parsed => assert_eq!(plain(&parsed.unwrap()), expected, "{text}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_written_is_the_same_again() {
+        let text = r#"{"a":"\"\\\u000a\u001fü","b":[1.50,-2,3e5,null,true,{}],"c":[[],false]}"#;
+        let mut written = String::new();
+        parse(text).unwrap().write(&mut written);
+        assert_eq!(written, text);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use crate::Kind;
 use crate::plugin::BatchPlugin;
 use crate::time::format_rfc3339;
 
-/// Runs all golden cases of a folder. A case is three files: what comes in, the settings `CASE.settings.json`, and
-/// `CASE.expected.ndjson`: what weir's NDJSON would be, without the source's tags. What comes in is the lines
+/// Runs all golden cases of a folder. A case is three files: what comes in, the settings `CASE.settings.json`, which are
+/// `{}` without it, and `CASE.expected.ndjson`: what weir's NDJSON would be, without the source's tags. What comes in is the lines
 /// `CASE.log`, or the events `CASE.events.ndjson`, one JSON object a line: see [`TestInput::parse`]. A directory
 /// `CASE.files` is granted to the plugin.
 ///
@@ -55,7 +55,8 @@ fn run<P: BatchPlugin>(name: &str, dir: &Path, file: &str) -> String {
         Some(case) => (case, events(file, &text(file))),
         None => (&file[..file.len() - LINES.len()], lines(&read(file))),
     };
-    let settings = text(&format!("{case}.settings.json"));
+    let settings = format!("{case}.settings.json");
+    let settings = if dir.join(&settings).exists() { text(&settings) } else { "{}".to_owned() };
     let process = || {
         let plugin = Harness::<P>::new(&settings);
         plugin.unwrap_or_else(|e| panic!("{case}.settings.json: {e}")).process_events(&events, true)
@@ -66,8 +67,13 @@ fn run<P: BatchPlugin>(name: &str, dir: &Path, file: &str) -> String {
     difference(case, &text(&format!("{case}.expected.ndjson")).lines().collect::<Vec<_>>(), &actual)
 }
 
+/// The lines of a file as weir reads them: a carriage return at the end of one is none of it.
 fn lines(log: &[u8]) -> Vec<TestInput> {
-    log.strip_suffix(b"\n").unwrap_or(log).split(|b| *b == b'\n').map(TestInput::line).collect()
+    if log.is_empty() {
+        return Vec::new();
+    }
+    let lines = log.strip_suffix(b"\n").unwrap_or(log).split(|b| *b == b'\n');
+    lines.map(|line| TestInput::line(line.strip_suffix(b"\r").unwrap_or(line))).collect()
 }
 
 fn events(file: &str, ndjson: &str) -> Vec<TestInput> {
@@ -149,6 +155,39 @@ mod tests {
             as_json("p", &event(&[("content", Kind::Text, "a\"\n")], None, Some("no"))),
             r#"{"content":"a\"\n","__error__":"p: no"}"#
         );
+    }
+
+    #[test]
+    fn lines_are_those_that_weir_reads() {
+        let texts = |log: &[u8]| -> Vec<_> { lines(log).into_iter().map(|line| line.cells[0].2.clone()).collect() };
+        assert_eq!(texts(b""), Vec::<Vec<u8>>::new());
+        assert_eq!(texts(b"\n"), [b""]);
+        assert_eq!(texts(b"a\r\n\r\nb\rc\r\nd"), [&b"a"[..], b"", b"b\rc", b"d"]);
+    }
+
+    #[test]
+    fn a_case_without_settings_has_none() {
+        struct Pass;
+        impl crate::plugin::Plugin for Pass {
+            type Settings = crate::plugin::NoSettings;
+            fn new(_: Self::Settings, _: &mut crate::out::Fields) -> Result<Self, String> {
+                Ok(Pass)
+            }
+            fn event(
+                &mut self,
+                event: &crate::event::Event,
+                row: &mut crate::out::Row,
+            ) -> Result<crate::plugin::Fate, crate::plugin::Failure> {
+                row.pass_all(event);
+                Ok(crate::plugin::Fate::Keep)
+            }
+        }
+        let dir = std::env::temp_dir().join(format!("weir-plugin-golden-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("case.log"), "a\r\n").unwrap();
+        fs::write(dir.join("case.expected.ndjson"), "{\"content\":\"a\"}\n").unwrap();
+        golden::<Pass>("pass", &dir);
+        fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

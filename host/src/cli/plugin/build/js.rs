@@ -8,6 +8,8 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::registry::hex_digest;
+
 use super::tools::{COMPONENTIZE_QJS, ESBUILD, Node};
 use super::{Built, Project, check_name, sdk, unless_unchanged, workshop};
 
@@ -58,9 +60,10 @@ pub fn build(dir: &Path, out: &Path) -> Result<Built> {
     unless_unchanged(dir, out, &tools, |own| {
         let node = Node::find()?;
         let tools = node.componentize_qjs()?;
-        if package.has_dependencies && !dir.join("node_modules").is_dir() {
+        if package.has_dependencies && !is_installed(dir, own) {
             eprintln!("installing what its package.json needs: npm install");
             node.npm(dir, &["install"])?;
+            fs::write(own.join(INSTALLED), wanted(dir))?;
         }
         let workshop = workshop(own)?;
         let at = workshop.path();
@@ -81,6 +84,21 @@ pub fn build(dir: &Path, out: &Path) -> Result<Built> {
         let component = fs::read(at.join("plugin.wasm")).context("reading what componentize-qjs made")?;
         package.project.finish(component, &described, out)
     })
+}
+
+/// Which packages the last build has installed, in the directory of its own.
+const INSTALLED: &str = "installed";
+
+/// Whether the packages that are there are those that the manifest and npm's lock ask for.
+fn is_installed(dir: &Path, own: &Path) -> bool {
+    dir.join("node_modules").is_dir() && fs::read_to_string(own.join(INSTALLED)).is_ok_and(|known| known == wanted(dir))
+}
+
+/// What tells packages that are asked for from others. npm writes its own record before the lock, so that the times of
+/// these files say nothing.
+fn wanted(dir: &Path) -> String {
+    let digest = |name: &str| fs::read(dir.join(name)).map_or_else(|_| String::new(), |bytes| hex_digest(&bytes));
+    format!("{} {}", digest("package.json"), digest("package-lock.json"))
 }
 
 impl Package {
@@ -139,6 +157,27 @@ mod tests {
         let text = r#"{"name": "p", "version": "1", "dependencies": {"x": "1"}, "weir": {"files": true}}"#;
         let package = read(text, &["index.js"]).unwrap();
         assert_eq!((package.project.world(), package.has_dependencies), ("guest-with-files", true));
+    }
+
+    #[test]
+    fn packages_are_installed_again_when_others_are_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (dir, own) = (dir.path(), dir.path().join(".weir"));
+        fs::create_dir(&own).unwrap();
+        let install = || fs::write(own.join(INSTALLED), wanted(dir)).unwrap();
+        fs::write(dir.join("package.json"), "1").unwrap();
+        install();
+        assert!(!is_installed(dir, &own), "there is no node_modules");
+        fs::create_dir(dir.join("node_modules")).unwrap();
+        assert!(is_installed(dir, &own));
+        for (file, text) in [("package.json", "2"), ("package-lock.json", "1"), ("package-lock.json", "2")] {
+            fs::write(dir.join(file), text).unwrap();
+            assert!(!is_installed(dir, &own), "{file} is {text}");
+            install();
+            assert!(is_installed(dir, &own));
+        }
+        fs::remove_file(own.join(INSTALLED)).unwrap();
+        assert!(!is_installed(dir, &own), "somebody else has installed something");
     }
 
     #[test]

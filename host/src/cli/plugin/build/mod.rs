@@ -24,6 +24,7 @@ use serde::Serialize;
 use tempfile::TempDir;
 use wasm_encoder::{ComponentSection, CustomSection};
 
+pub use self::python::is_pythons;
 use self::stamp::Stamp;
 use self::toolchain::{Choice, Toolchain};
 use crate::cli::screen::harmless;
@@ -204,7 +205,7 @@ fn workshop(own: &Path) -> Result<TempDir> {
     let contract = workshop.path().join("wit/deps/plugin");
     fs::create_dir_all(&contract)?;
     fs::write(contract.join("plugin.wit"), sdk::CONTRACT)?;
-    fs::write(workshop.path().join("wit/guest.wit"), include_str!("guest.wit"))?;
+    fs::write(workshop.path().join("wit/guest.wit"), sdk::WORLDS)?;
     Ok(workshop)
 }
 

@@ -1,12 +1,17 @@
 //! Names of functions in a core module, as people write them.
 //!
-//! They are what stacks and profiles show, so they stay in a plugin. A compiler's own way to write them is twice as long.
+//! They are what stacks and profiles show, so they stay in a plugin. A compiler's own way to write them is twice as long,
+//! and the paths of types inside of them are half of what is left.
 
 use anyhow::Result;
 use wasm_encoder::{Module, NameMap, NameSection, RawSection};
 use wasmparser::{KnownCustom, Name, NameSectionReader, Parser, Payload};
 
-/// The module with its functions' names made readable; other names, such as those of variables, are left out.
+/// Sections that nobody reads in a plugin: what is said of it is beside the module, in the component.
+const UNREAD: [&str; 2] = ["weir:plugin", "target_features"];
+
+/// The module with its functions' names made readable; other names, such as those of variables, are left out, and so are
+/// sections that nobody reads.
 pub fn readable(module: &[u8]) -> Result<Vec<u8>> {
     let mut out = Module::new();
     for payload in Parser::new(0).parse_all(module) {
@@ -17,6 +22,7 @@ pub fn readable(module: &[u8]) -> Result<Vec<u8>> {
                     out.section(&functions(names)?);
                 }
             }
+            Payload::CustomSection(section) if UNREAD.contains(&section.name()) => {}
             other => {
                 if let Some((id, range)) = other.as_section() {
                     out.section(&RawSection { id, data: &module[range.start as usize..range.end as usize] });
@@ -27,19 +33,73 @@ pub fn readable(module: &[u8]) -> Result<Vec<u8>> {
     Ok(out.finish())
 }
 
+/// The component without the names of its instances and types, which only tools for components show.
+pub fn without_its_parts(component: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(component.len());
+    let mut kept = 0;
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(component) {
+        match payload? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::CustomSection(section) if depth == 0 && section.name() == "component-name" => {
+                let range = section.range();
+                // Before it are one byte that says what it is, and its length.
+                let length = (range.end - range.start) as u32;
+                let begin = range.start as usize - 1 - (32 - (length | 1).leading_zeros()).div_ceil(7) as usize;
+                out.extend_from_slice(&component[kept..begin]);
+                kept = range.end as usize;
+            }
+            _ => {}
+        }
+    }
+    out.extend_from_slice(&component[kept..]);
+    Ok(out)
+}
+
 fn functions(names: NameSectionReader) -> Result<NameSection> {
     let mut functions = NameMap::new();
     for subsection in names {
         if let Name::Function(map) = subsection? {
             for naming in map {
                 let naming = naming?;
-                functions.append(naming.index, &format!("{:#}", rustc_demangle::demangle(naming.name)));
+                functions.append(naming.index, &short(&format!("{:#}", rustc_demangle::demangle(naming.name))));
             }
         }
     }
     let mut section = NameSection::new();
     section.functions(&functions);
     Ok(section)
+}
+
+/// The name with each type inside of `<` and `>` without its path. What a function belongs to keeps it:
+/// `<shop::Parser as weir_plugin::plugin::Plugin>::new` is `<shop::Parser as Plugin>::new`.
+fn short(name: &str) -> String {
+    let is_of_path = |c: char| c.is_alphanumeric() || matches!(c, '_' | ':' | '$');
+    let mut out = String::with_capacity(name.len());
+    let (mut rest, mut depth) = (name, 0_u32);
+    while let Some(first) = rest.chars().next() {
+        let end = rest.find(|c| !is_of_path(c)).unwrap_or(rest.len());
+        if end == 0 {
+            depth = match first {
+                '<' => depth + 1,
+                // Not that of an arrow.
+                '>' if !out.ends_with('-') => depth.saturating_sub(1),
+                _ => depth,
+            };
+            out.push(first);
+            rest = &rest[first.len_utf8()..];
+            continue;
+        }
+        let (path, behind) = rest.split_at(end);
+        let is_owner = depth == 0 || out == "<";
+        let keeps = is_owner || path.starts_with("::");
+        // A path that goes on behind, as in `keys::<impl …>`, ends in `::`.
+        let body = path.strip_suffix("::").unwrap_or(path);
+        out.push_str(if keeps { path } else { &path[body.rfind("::").map_or(0, |at| at + 2)..] });
+        rest = behind;
+    }
+    out
 }
 
 #[cfg(test)]
@@ -62,6 +122,50 @@ mod tests {
         let mut module = Module::new();
         module.section(&types).section(&functions).section(&code).section(&custom).section(&names);
         module.finish()
+    }
+
+    #[test]
+    fn types_inside_of_a_name_lose_their_paths() {
+        for (name, expected) in [
+            ("shop::parse", "shop::parse"),
+            ("shop::parse::{{closure}}", "shop::parse::{{closure}}"),
+            ("<shop::Parser as weir_plugin::plugin::Plugin>::new", "<shop::Parser as Plugin>::new"),
+            (
+                "core::ptr::drop_in_place<alloc::vec::Vec<(alloc::string::String,shop::A)>>",
+                "core::ptr::drop_in_place<Vec<(String,A)>>",
+            ),
+            ("<fn(a::B) -> c::D as e::F>::g", "<fn(B) -> D as F>::g"),
+            ("<a::b::<impl c::D for e::F>::g as h::I>::j", "<a::b::<impl D for F>::g as I>::j"),
+            ("weir:plugin/processor@0.1.0#process", "weir:plugin/processor@0.1.0#process"),
+            ("<", "<"),
+            (">>a::b", ">>a::b"),
+            ("é<ü::ö>", "é<ö>"),
+        ] {
+            assert_eq!(short(name), expected);
+        }
+    }
+
+    #[test]
+    fn a_component_loses_the_names_of_its_parts_and_nothing_else() {
+        use wasm_encoder::{Component, ModuleSection};
+        let custom = |name: &'static str, bytes: usize| CustomSection { name: name.into(), data: vec![7; bytes].into() };
+        for bytes in [0, 1, 100, 200, 20_000] {
+            let make = |names: bool| {
+                let mut component = Component::new();
+                component.section(&custom("before", 3));
+                component.section(&ModuleSection(&{
+                    let mut inner = Module::new();
+                    inner.section(&custom("component-name", 5));
+                    inner
+                }));
+                if names {
+                    component.section(&custom("component-name", bytes));
+                }
+                component.section(&custom("behind", 4));
+                component.finish()
+            };
+            assert_eq!(without_its_parts(&make(true)).unwrap(), make(false), "{bytes}");
+        }
     }
 
     #[test]

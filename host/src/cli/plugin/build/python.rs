@@ -16,6 +16,14 @@ const VENDORED: &str = "vendor/weir_plugin";
 /// The module that the component begins with.
 const MAIN: &str = "weir_main";
 
+/// Modules of Python's own, of all versions that there are.
+const OWN_MODULES: &str = include_str!("python_modules.txt");
+
+/// Whether a module of that name would take the place of one that Python, the SDK or the build need.
+pub fn is_pythons(module: &str) -> bool {
+    module == MAIN || module == "weir_plugin" || OWN_MODULES.split_ascii_whitespace().any(|own| own == module)
+}
+
 /// What is read of a `pyproject.toml`.
 #[derive(Deserialize)]
 struct Manifest {
@@ -82,6 +90,18 @@ pub fn build(dir: &Path, out: &Path) -> Result<Built> {
     })
 }
 
+/// The modules and packages in a directory.
+fn modules(source: &Path) -> Result<Vec<String>> {
+    let mut modules = Vec::new();
+    for entry in fs::read_dir(source).with_context(|| format!("reading {}", source.display()))? {
+        let path = entry?.path();
+        let is_module = path.extension().is_some_and(|end| end == "py") || path.join("__init__.py").is_file();
+        modules.extend(path.file_stem().filter(|_| is_module).and_then(|name| name.to_str()).map(str::to_owned));
+    }
+    modules.sort();
+    Ok(modules)
+}
+
 impl Package {
     fn read(dir: &Path) -> Result<Package> {
         let text = fs::read_to_string(dir.join("pyproject.toml")).context("reading its pyproject.toml")?;
@@ -109,6 +129,12 @@ impl Package {
                  is\n  [tool.weir]\n  module = \"…\""
             );
         };
+        if let Some(module) = modules(&source)?.into_iter().find(|module| is_pythons(module)) {
+            bail!(
+                "its module `{module}` takes the place of Python's own, for all that import it: give it another name, and if it \
+                 is the plugin say so in its pyproject.toml\n  [tool.weir]\n  module = \"{module}_plugin\""
+            );
+        }
         let is_other = |dependency: &String| {
             let name = dependency.split(|c: char| !(c.is_alphanumeric() || matches!(c, '-' | '_' | '.'))).next();
             name.is_some_and(|name| name.replace('_', "-") != "weir-plugin")
@@ -206,6 +232,9 @@ mod tests {
             ("[tool.x]", vec![], "its pyproject.toml has no [project]: give it a name and a version"),
             ("[project]\nname = 'p'", vec!["p.py"], "its pyproject.toml has no `version` in [project]"),
             ("[project]\nname = 'a/b'\nversion = '1'", vec![], "the name \"a/b\" in its pyproject.toml cannot"),
+            (&project.replace("'p'", "'json'"), vec!["json.py"], "its module `json` takes the place of Python's own"),
+            (project, vec!["p.py", "types.py"], "its module `types` takes the place of Python's own"),
+            (project, vec!["p.py", "email/__init__.py"], "its module `email` takes the place of"),
             (project, vec!["q.py"], "it has neither p.py nor src/p.py: put the plugin there, or say in its"),
             (&format!("{project}[tool.weir]\nmodule = '../x'"), vec![], "`../x` is no name of a module"),
             (&format!("{project}[tool.weir]\nmodul = 'x'"), vec![], "its pyproject.toml is not as it should be"),

@@ -11,19 +11,22 @@ use crate::registry::hex_digest;
 /// Files of an SDK, by their paths in it.
 pub type Files = &'static [(&'static str, &'static str)];
 
-// RUST, RUST_MACROS, PYTHON, JS: listed by the build script, which sees all files that there are.
+// RUST, RUST_MACROS, RUST_REGEX, PYTHON, JS: listed by the build script, which sees all files that there are.
 include!(concat!(env!("OUT_DIR"), "/sdk_files.rs"));
 
 /// The contract that plugins are built for.
 pub const CONTRACT: &str = include_str!("../../../../../wit/v0.1/plugin.wit");
 
+/// What a plugin is that is not written in Rust.
+pub const WORLDS: &str = include_str!("guest.wit");
+
 /// The manifest from which the Rust SDK's inherit.
 const WORKSPACE: &str = include_str!("../../../../../Cargo.toml");
 
-/// What tells the SDKs of one weir from those of another.
+/// What tells the SDKs of one weir, and the contract that they are for, from those of another.
 pub fn version() -> String {
     let mut all = String::new();
-    for (path, text) in PYTHON.iter().chain(JS) {
+    for (path, text) in PYTHON.iter().chain(JS).chain(&[("plugin.wit", CONTRACT), ("guest.wit", WORLDS)]) {
         all += path;
         all += text;
     }
@@ -38,15 +41,16 @@ pub fn write(files: Files, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the crate `weir-plugin`, whose macros and contract are in it, into a directory.
-pub fn write_rust(dir: &Path) -> Result<()> {
-    for (path, text) in RUST {
-        let text = if *path == "Cargo.toml" { manifest(text)? } else { (*text).to_owned() };
-        write_file(&dir.join(path), &text)?;
-    }
-    for (path, text) in RUST_MACROS {
-        let text = if *path == "Cargo.toml" { manifest(text)? } else { (*text).to_owned() };
-        write_file(&dir.join("macros").join(path), &text)?;
+/// Writes the crates `weir-plugin`, whose macros and contract are in it, and `weir-plugin-regex` into a directory.
+pub fn write_rust(vendor: &Path) -> Result<()> {
+    let dir = vendor.join("weir-plugin");
+    for (files, dir) in
+        [(RUST, dir.clone()), (RUST_MACROS, dir.join("macros")), (RUST_REGEX, vendor.join("weir-plugin-regex"))]
+    {
+        for (path, text) in files {
+            let text = if *path == "Cargo.toml" { manifest(text)? } else { (*text).to_owned() };
+            write_file(&dir.join(path), &text)?;
+        }
     }
     write_file(&dir.join("wit/plugin.wit"), CONTRACT)
 }
@@ -59,7 +63,7 @@ fn write_file(path: &Path, text: &str) -> Result<()> {
     write().with_context(|| format!("writing {}", path.display()))
 }
 
-/// A manifest that inherits nothing, and has the macros inside.
+/// A manifest that inherits nothing, and finds the other crates where they are written.
 fn manifest(text: &str) -> Result<String> {
     let workspace: Table = toml::from_str(WORKSPACE)?;
     let workspace = workspace["workspace"].as_table().context("the workspace is a table")?;
@@ -71,10 +75,11 @@ fn manifest(text: &str) -> Result<String> {
             inherit(value, workspace.get(of).and_then(|of| of.get(name)));
         }
     }
-    if let Some(path) =
-        manifest.get_mut("dependencies").and_then(|all| all.get_mut("weir-plugin-macros")?.get_mut("path"))
-    {
-        *path = Value::from("macros");
+    for (name, place) in [("weir-plugin-macros", "macros"), ("weir-plugin", "../weir-plugin")] {
+        let path = manifest.get_mut("dependencies").and_then(|all| all.get_mut(name)?.get_mut("path"));
+        if let Some(path) = path {
+            *path = Value::from(place);
+        }
     }
     Ok(toml::to_string(&manifest)?)
 }
@@ -117,6 +122,10 @@ mod tests {
         assert!(dependencies["serde_json"]["version"].is_str());
         let inherits = |value: &Value| value.as_table().is_some_and(|table| table.contains_key("workspace"));
         assert!(!dependencies.values().any(inherits), "{dependencies}");
+
+        let text = RUST_REGEX.iter().find(|(path, _)| *path == "Cargo.toml").unwrap().1;
+        let regex: Table = toml::from_str(&super::manifest(text).unwrap()).unwrap();
+        assert_eq!(regex["dependencies"]["weir-plugin"]["path"].as_str(), Some("../weir-plugin"));
     }
 
     #[test]
@@ -124,6 +133,7 @@ mod tests {
         for (files, expected) in [
             (RUST, "src/lib.rs"),
             (RUST_MACROS, "src/lib.rs"),
+            (RUST_REGEX, "src/lib.rs"),
             (PYTHON, "py.typed"),
             (PYTHON, "guest.py"),
             (JS, "package.json"),

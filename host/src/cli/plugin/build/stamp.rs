@@ -1,5 +1,6 @@
 //! What a component was built of: the same again needs no build.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,8 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::registry::hex_digest;
 
-/// Names that begin no source: what tools make, tests, and version control.
-const NOT_SOURCES: [&str; 4] = ["target", "node_modules", "tests", "__pycache__"];
+/// What is no source wherever it is: what tools make.
+const MADE: [&str; 2] = ["node_modules", "__pycache__"];
+
+/// What is no source beside the manifest: what cargo makes, and tests. Deeper they are modules like any.
+const BESIDE: [&str; 2] = ["target", "tests"];
 
 /// How deep a project's directories are, and how many files it has, before it is taken for none.
 const DEPTH: usize = 16;
@@ -35,7 +39,7 @@ impl Stamp {
     /// That of a project's sources, and of what builds them.
     pub fn of(dir: &Path, tools: &str) -> Result<Stamp> {
         let mut files = Vec::new();
-        list(dir, DEPTH, &mut files)?;
+        list(dir, 0, &mut HashSet::new(), &mut files)?;
         files.sort();
         let mut all = tools.to_owned();
         for file in &files {
@@ -62,20 +66,25 @@ impl Stamp {
     }
 }
 
-/// The files of a directory that a plugin may be built of.
-fn list(dir: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let kind = entry.file_type()?;
-        if name.starts_with('.') || NOT_SOURCES.contains(&&*name) || name.ends_with(".wasm") {
-            continue;
-        }
-        if kind.is_dir() && depth > 0 {
-            list(&entry.path(), depth - 1, files)?;
-        } else if kind.is_file() {
-            files.push(entry.path());
+/// The files of a directory that a plugin may be built of, also behind symbolic links; each directory once.
+fn list(dir: &Path, depth: usize, seen: &mut HashSet<PathBuf>, files: &mut Vec<PathBuf>) -> Result<()> {
+    let describe = || format!("reading {}", dir.display());
+    if depth > DEPTH || !seen.insert(dir.canonicalize().with_context(describe)?) {
+        return Ok(());
+    }
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>).with_context(describe)?;
+    let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
+    // Of several ways to a directory the same one is taken each time.
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_made = MADE.contains(&&*name) || depth == 0 && BESIDE.contains(&&*name) || name.ends_with(".wasm");
+        // A link to nothing is no source.
+        let Some(meta) = fs::metadata(&path).ok().filter(|_| !name.starts_with('.') && !is_made) else { continue };
+        if meta.is_dir() {
+            list(&path, depth + 1, seen, files)?;
+        } else if meta.is_file() {
+            files.push(path);
         }
         ensure!(files.len() <= FILES, "it has more than {FILES} files: is it a plugin's directory?");
     }
@@ -119,7 +128,35 @@ mod tests {
         write("lib/b.py", "3");
         let second = Stamp::of(dir, "tools 1").unwrap();
         assert_ne!(second, first);
+        for source in ["lib/tests/x.py", "lib/target/x.py"] {
+            write(source, "a module");
+            assert_ne!(Stamp::of(dir, "tools 1").unwrap(), second, "{source}");
+            fs::remove_file(dir.join(source)).unwrap();
+        }
+        assert_eq!(Stamp::of(dir, "tools 1").unwrap(), second);
         fs::rename(dir.join("lib/b.py"), dir.join("lib/c.py")).unwrap();
         assert_ne!(Stamp::of(dir, "tools 1").unwrap(), second);
+    }
+
+    #[test]
+    fn sources_may_be_behind_links() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::create_dir(other.path().join("deep")).unwrap();
+        for file in ["a.py", "deep/b.py"] {
+            fs::write(other.path().join(file), "1").unwrap();
+        }
+        let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, dir.path().join(name)).unwrap();
+        link(&other.path().join("a.py"), "a.py");
+        link(&other.path().join("deep"), "deep");
+        link(dir.path(), "around");
+        link(Path::new("nothing"), "nowhere");
+        let mut last = Stamp::of(dir.path(), "").unwrap();
+        assert_eq!(Stamp::of(dir.path(), "").unwrap(), last);
+        for file in ["a.py", "deep/b.py"] {
+            fs::write(other.path().join(file), "2").unwrap();
+            let next = Stamp::of(dir.path(), "").unwrap();
+            assert_ne!(next, last, "{file}");
+            last = next;
+        }
     }
 }

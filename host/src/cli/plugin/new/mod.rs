@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::build::{Language, sdk};
+use super::build::{Language, is_pythons, sdk};
 use crate::cli::Usage;
 use crate::cli::screen::{harmless, print};
 
@@ -23,29 +23,17 @@ pub struct Args {
 /// Bytes of a plugin's name.
 const NAME_BYTES: usize = 48;
 
-/// Names that Rust, Python or the SDKs need for themselves.
-const TAKEN: [&str; 18] = [
-    "alloc",
-    "async",
-    "await",
-    "break",
-    "class",
-    "core",
-    "false",
-    "import",
-    "nodejs",
-    "none",
-    "pass",
-    "proc-macro",
-    "self",
-    "serde",
-    "std",
-    "test",
-    "true",
-    "weir-plugin",
-];
+/// Names that no crate of a plugin can have: Rust's keywords, its own crates, and the SDK's.
+const TAKEN: &str = "abstract alloc as async await become box break const continue core crate do dyn else enum extern \
+    false final fn for gen if impl in let loop macro match memchr mod move mut override priv proc-macro pub ref return \
+    self serde serde-json static std struct super test trait true try type typeof unsafe unsized use virtual wasm32 where \
+    while wit-bindgen yield weir-plugin weir-plugin-macros weir-plugin-regex";
 
-/// Files of a project, by their paths in it. `NAME` in them is the plugin's name, `MODULE` the same as an identifier.
+/// Words that no module of Python can have as its name.
+const PYTHONS_KEYWORDS: &str = "and assert class def del elif except finally from global import is lambda nonlocal not or \
+    pass raise with";
+
+/// Files of a project, by their paths in it. `NAME` in them is the plugin's name, `MODULE` the [`module`] of it.
 type Template = &'static [(&'static str, &'static str)];
 
 /// What the projects of all languages have.
@@ -136,14 +124,25 @@ fn make(name: &str, language: Language, dir: &Path) -> Result<()> {
     }
     let vendor = dir.join("vendor");
     match language {
-        Language::Rust => sdk::write_rust(&vendor.join("weir-plugin")),
+        Language::Rust => sdk::write_rust(&vendor),
         Language::Python => sdk::write(sdk::PYTHON, &vendor.join("weir_plugin")),
         Language::Js => sdk::write(sdk::JS, &vendor.join("weir-plugin")),
     }
 }
 
 fn filled(text: &str, name: &str) -> String {
-    text.replace("NAME", name).replace("MODULE", &name.replace('-', "_"))
+    text.replace("NAME", name).replace("MODULE", &module(name))
+}
+
+/// The name as an identifier; where a module of that name would take the place of one of Python's, another.
+fn module(name: &str) -> String {
+    let module = name.replace('-', "_");
+    let is_taken = is_pythons(&module) || is_listed(PYTHONS_KEYWORDS, &module);
+    if is_taken { format!("{module}_plugin") } else { module }
+}
+
+fn is_listed(list: &str, name: &str) -> bool {
+    list.split_ascii_whitespace().any(|listed| listed == name)
 }
 
 fn write(path: &PathBuf, text: &str) -> Result<()> {
@@ -164,7 +163,7 @@ fn check_name(name: &str) -> Result<()> {
             harmless(name)
         );
         ensure!(name.len() <= NAME_BYTES, "a plugin's name has {NAME_BYTES} letters at most");
-        ensure!(!TAKEN.contains(&name), "\"{name}\" is taken by a language or the SDK: choose another name");
+        ensure!(!is_listed(TAKEN, name), "\"{name}\" is taken by Rust or the SDK: choose another name");
         Ok(())
     };
     check().map_err(|error| Usage(error.to_string()).into())
@@ -179,9 +178,49 @@ mod tests {
         for name in ["a", "my-parser", "p2"] {
             check_name(name).unwrap();
         }
-        for name in ["", "My", "2p", "a_b", "a.b", "../a", "a b", "-a", "a-", "é", "std", &"a".repeat(49)] {
+        for name in [
+            "",
+            "My",
+            "2p",
+            "a_b",
+            "a.b",
+            "../a",
+            "a b",
+            "-a",
+            "a-",
+            "é",
+            "std",
+            "match",
+            "weir-plugin",
+            &"a".repeat(49),
+        ] {
             assert!(check_name(name).unwrap_err().is::<Usage>(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_module_takes_the_place_of_none_of_pythons() {
+        for (name, expected) in [
+            ("my-parser", "my_parser"),
+            ("json", "json_plugin"),
+            ("csv", "csv_plugin"),
+            ("logging", "logging_plugin"),
+            ("class", "class_plugin"),
+            ("weir-main", "weir_main_plugin"),
+            ("nginx", "nginx"),
+        ] {
+            check_name(name).unwrap();
+            assert_eq!(module(name), expected);
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let project = dir.path().join("json");
+        make("json", Language::Python, &project).unwrap();
+        assert!(project.join("json_plugin.py").is_file() && !project.join("json.py").exists());
+        let manifest = fs::read_to_string(project.join("pyproject.toml")).unwrap();
+        assert!(
+            manifest.contains("name = \"json\"\n") && manifest.contains("module = \"json_plugin\"\n"),
+            "{manifest}"
+        );
     }
 
     #[test]
