@@ -55,9 +55,14 @@ enum Found {
 }
 
 impl Agent {
-    /// Looks at the plugins' files, and again at all plugins if one has changed.
+    /// Looks at the plugins' files, and those that they have read, and again at all plugins if one has changed.
     pub(super) fn look_at_plugins(&self) {
-        let now = stamps(&self.config());
+        let mut now = stamps(&self.config());
+        let tables: Vec<_> = {
+            let running = self.running();
+            running.lanes.values().flat_map(|lane| &lane.used).filter_map(|used| used.files.clone()).collect()
+        };
+        now.extend(tables.iter().flat_map(|files| files.stamps()));
         if std::mem::replace(&mut *lock(&self.plugin_stamps), now.clone()) == now {
             return;
         }

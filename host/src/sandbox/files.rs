@@ -11,7 +11,7 @@ use cap_std::fs::{Dir, File, MetadataExt, OpenOptions, OpenOptionsExt};
 use super::guest::harmless;
 
 /// What tells that a file has changed: device, inode, size, and its time.
-type Stamp = (u64, u64, u64, i64, i64);
+pub type Stamp = (u64, u64, u64, i64, i64);
 
 /// Bytes of a path that is shown.
 const SHOWN: usize = 128;
@@ -60,6 +60,13 @@ impl Files {
     /// Whether another plugin that is granted these has read, or would read, the same.
     pub fn is_same(&self, other: &Files) -> bool {
         self.dir == other.dir && !self.has_changed() && !other.has_changed()
+    }
+
+    /// The files that were read, and what tells that each has changed; none: it is not there.
+    pub fn stamps(&self) -> Vec<(PathBuf, Option<Stamp>)> {
+        let known = self.known().clone();
+        let now = |path: PathBuf| (self.dir.join(&path), self.open(&path).ok().map(|(_, stamp)| stamp));
+        known.into_keys().map(now).collect()
     }
 
     /// Whether a file that was read is another one now.
