@@ -152,7 +152,9 @@ impl Agent {
             return Ok((Found::Stopped(prepared, fallback), None));
         };
         let (used, refusal) = self.resolve_checked(logstore, basis.choice.active, &mut plugins, lane, &budget)?;
-        if is_same(&used, &lane.used) {
+        // What was refused may be a table, which is there all the same.
+        let is_kept = refusal.is_some() && is_same_but_files(&used, &lane.used);
+        if is_kept || is_same(&used, &lane.used) {
             return Ok((Found::Same, refusal));
         }
         let chain = chain(&used, logstore.on_fault, &budget)?;
@@ -188,8 +190,9 @@ impl Agent {
         }
         if refusal.is_some() {
             keep(&mut used, &lane.used);
+            return Ok((used, refusal));
         }
-        Ok((used, refusal.or(unusable)))
+        Ok((used, unusable))
     }
 
     /// Objects to a chain that does worse on the logstore's last lines than the one that runs, as it does to an upload.
@@ -207,7 +210,8 @@ impl Agent {
             .and_then(|settings| source::recent(&settings, dry_run::BYTES))
             .map_err(|error| untried(problem(format!("reading its last lines: {error:#}"))))?;
         // What runs now may be in no state to be tried.
-        let running = chain(before, logstore.on_fault, budget).ok();
+        let before: Vec<_> = before.iter().map(Used::beside).collect();
+        let running = chain(&before, logstore.on_fault, budget).ok();
         let report = dry_run::dry_run_until(&self.is_stopping, candidate, running, &recent);
         let refuse = |objection| Err(Refusal { tried: Some(used.to_vec()), problems: problem(objection) });
         report.objection().map_or(Ok(()), refuse)
@@ -245,6 +249,11 @@ impl Agent {
         known.retain(|problem| !problem.place.path.starts_with(&logstore.place.path));
         known.extend(problems);
     }
+}
+
+fn is_same_but_files(used: &[Used], other: &[Used]) -> bool {
+    let without = |used: &[Used]| used.iter().map(|used| Used { files: None, ..used.clone() }).collect::<Vec<_>>();
+    is_same(&without(used), &without(other))
 }
 
 /// Puts what runs in the place of files that have changed.

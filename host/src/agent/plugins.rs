@@ -64,9 +64,19 @@ impl Used {
             && files::is_same(self.files.as_ref(), other.files.as_ref())
     }
 
-    /// Whether it is what another was found by, in a file that has changed.
+    /// Whether it is what another was found by, and its file has changed, or one that it has read of its files.
     pub fn is_changed(&self, other: &Used) -> bool {
-        self.reference.is_some() && self.reference == other.reference && self.plugin.digest != other.plugin.digest
+        let is_it = self.reference.is_some() && self.reference == other.reference;
+        let reads_others = || match (&self.files, &other.files) {
+            (Some(own), Some(others)) => own.dir() == others.dir() && others.has_changed(),
+            _ => false,
+        };
+        is_it && (self.plugin.digest != other.plugin.digest || reads_others())
+    }
+
+    /// The same, to be tried beside it: what it reads of its files says nothing of the other.
+    pub fn beside(&self) -> Used {
+        Used { files: self.files.as_ref().map(|files| Files::new(files.dir())), ..self.clone() }
     }
 
     /// It alone, with an instance that has taken its settings.

@@ -219,6 +219,8 @@ impl Agent {
             if let Err(error) = begun {
                 let problem = Problem::new(place, format!("it could not begin, and is tried again: {error:#}"));
                 tracing::error!("this logstore is not read: {}", problem.in_file(&self.file_name));
+                changed.added.remove(&name);
+                changed.restarted.remove(&name);
                 self.running().failed.insert(name);
                 problems.push(problem);
             }

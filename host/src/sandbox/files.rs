@@ -70,7 +70,7 @@ impl Files {
     }
 
     /// Whether a file that was read is another one now.
-    fn has_changed(&self) -> bool {
+    pub fn has_changed(&self) -> bool {
         let known = self.known().clone();
         known.iter().any(|(path, before)| self.open(path).ok().map(|(_, stamp)| stamp) != *before)
     }
