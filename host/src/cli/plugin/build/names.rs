@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn a_component_loses_the_names_of_its_parts_and_nothing_else() {
         use wasm_encoder::{Component, ModuleSection};
-        let custom = |name: &'static str, bytes: usize| CustomSection { name: name.into(), data: vec![7; bytes].into() };
+        let custom =
+            |name: &'static str, bytes: usize| CustomSection { name: name.into(), data: vec![7; bytes].into() };
         for bytes in [0, 1, 100, 200, 20_000] {
             let make = |names: bool| {
                 let mut component = Component::new();
