@@ -100,7 +100,7 @@ fn tables_may_be_wide_and_cells_may_have_lines() {
     let table = format!("{}\n\n{}\nshort\n", names.join(","), values.join(","));
     let settings = r#"{"field":"f","key":"c0","columns":["c199"]}"#;
     let error = with_table(&table, settings, &[]).unwrap_err();
-    assert_eq!(error, "t.csv: line 203: it has 1 columns, but the first line 200");
+    assert_eq!(error, "t.csv: line 204: it has 1 columns, but the first line 200");
     let out = with_table(table.trim_end_matches("short\n"), settings, &[r#"{"f":"v\n0"}"#]).unwrap();
     assert_eq!(out, [r#"{"f":"v\n0","c199":"v\n199"}"#]);
 }

@@ -79,26 +79,54 @@ fn pieces<'d>(value: &'d [u8], mut each: impl FnMut(&'d [u8])) {
 
 /// Appends the elements as an object of objects.
 pub fn write_json(elements: &[u8], out: &mut Vec<u8>) {
+    // Looked for once in all of it: most texts are shorter than what is looked at in one step. Without a backslash no value
+    // has a quote either.
+    const SPECIAL: [(u8, u8); 2] = [(0, 0x1f), (b'\\', b'\\')];
+    if find_in(elements, 0, elements.len(), &SPECIAL).is_some() {
+        return write_members(elements, out, write_string, write_string);
+    }
+    let write_name = |name: &[u8], out: &mut Vec<u8>| match name.contains(&b'"') {
+        true => write_string(name, out),
+        false => write_plain(name, out),
+    };
+    write_members(elements, out, write_name, write_plain);
+}
+
+/// Appends the elements, their texts by these two.
+#[inline(always)]
+fn write_members(
+    elements: &[u8],
+    out: &mut Vec<u8>,
+    write_name: impl Fn(&[u8], &mut Vec<u8>),
+    write_value: impl Fn(&[u8], &mut Vec<u8>),
+) {
     let mut is_first = true;
     parameters(elements, |id, parameter| {
         match parameter {
             None => {
                 out.extend_from_slice(if is_first { b"{" } else { b"}," });
-                write_string(id, out);
+                write_name(id, out);
                 out.extend_from_slice(b":{");
             }
             Some((name, value)) => {
                 if out.last() != Some(&b'{') {
                     out.push(b',');
                 }
-                write_string(name, out);
+                write_name(name, out);
                 out.push(b':');
-                write_string(value, out);
+                write_value(value, out);
             }
         }
         is_first = false;
     });
     out.extend_from_slice(b"}}");
+}
+
+#[inline]
+fn write_plain(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
 }
 
 fn write_string(text: &[u8], out: &mut Vec<u8>) {

@@ -149,6 +149,14 @@ fn of_structured_data_the_settings_say_what_becomes() {
         with("json").cells[2],
         ("structured_data".into(), Kind::Json, r#"{"a@1":{"x":"1\"]","y":"\\q"},"b":{}}"#.into())
     );
+    for (elements, json) in [
+        (r#"[a"b c"d="x"]"#, r#"{"a\"b":{"c\"d":"x"}}"#),
+        (r#"[a b="1"][c d="" e="é"]"#, r#"{"a":{"b":"1"},"c":{"d":"","e":"é"}}"#),
+        ("[a b=\"\t\"]", r#"{"a":{"b":"\u0009"}}"#),
+    ] {
+        let event = one("{}", &format!("<13>1 - host app 1 id {elements} hi"));
+        assert_eq!(event.get("structured_data"), Some(json), "{elements}");
+    }
 }
 
 #[test]
