@@ -21,10 +21,7 @@ fn a_panic_is_shown_with_its_line_and_stack() {
     assert!(lines[0].ends_with(": swallowed poison"), "{text}");
     assert_eq!(lines[1], "      at some.log:3: poison \\u{1b}[2J");
     assert_eq!(lines[2], format!("      {STACK}"));
-    assert!(
-        lines[3].starts_with("      called by <weir_rude::Rude as weir_plugin::plugin::BatchPlugin>::batch"),
-        "{text}"
-    );
+    assert!(lines[3].starts_with("      called by <weir_rude::Rude as BatchPlugin>::batch"), "{text}");
     // It is not told a second time as a line of the log.
     assert!(!text.contains("log error"), "{text}");
 }

@@ -100,7 +100,6 @@ fn nginx_is_the_same_in_three_languages() {
         ("escapes", r#"{"format":"combined"}"#, Some("escapes")),
         ("escapes", r#"{"unescape":false}"#, None),
         ("main", r#"{"format":"main"}"#, None),
-        ("combined", r#"{"format":"main"}"#, None),
     ] {
         let log = golden(folder.join(format!("{log}.log")));
         let pipe =
