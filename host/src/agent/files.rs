@@ -10,7 +10,7 @@ use anyhow::Result;
 use super::changes::{Basis, Fallback, by_choice};
 use super::lanes::{Prepared, RunningLane, chain_to_stay};
 use super::plugins::{Plugins, Used, chain};
-use super::reload::{is_same, swap, wait_for};
+use super::swap::{is_same, swap, wait_for};
 use super::{Agent, lock, settings};
 use crate::budget::Budget;
 use crate::config::{Config, Logstore, LogstoreName, PluginRef, Problem};

@@ -1,8 +1,8 @@
 //! A configuration, put to work: sinks, lanes, workers, changes while they run, and an orderly end.
 //!
 //! `plugins` what the chains are made of · `lanes` the logstores that run · `reload` from one configuration to the next ·
-//! `changes` what may change beneath a change · `files` plugins' files that change · `uploads` what is uploaded, put to
-//! work · `keeper` what changes by itself · `look` how all is · `control` what the admin server may do · `settings` what
+//! `changes` what may change beneath a change · `swap` one chain for another · `files` plugins' files that change ·
+//! `uploads` what is uploaded, put to work · `keeper` what changes by itself · `look` how all is · `control` what the admin server may do · `settings` what
 //! the configuration says, in the words of those who do it.
 //!
 //! A change is prepared while nobody waits for it: compiling may take minutes, and taking settings as long as a plugin
@@ -18,6 +18,7 @@ mod look;
 pub mod plugins;
 pub mod reload;
 mod settings;
+mod swap;
 mod uploads;
 
 pub(crate) use uploads::joined;

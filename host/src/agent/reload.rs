@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -16,13 +15,13 @@ use anyhow::{Context, Result, ensure};
 
 use super::changes::{Basis, Fallback, by_choice};
 use super::files::Refusal;
-use super::lanes::{LOOK_EVERY, Prepared, Running, RunningLane, chain_beside};
+use super::lanes::{Prepared, RunningLane, chain_beside};
 use super::plugins::{Plugins, Used};
+use super::swap::{is_same, plugins_of, swap, wait_for};
 use super::{Agent, Published, for_groups, lock};
 use crate::config::{Admin, Config, ConfigErrors, Logstore, Place, Problem, ServerTls};
 use crate::confine::Needs;
-use crate::lane::orders::{NewChain, Order};
-use crate::metrics::PluginAccounts;
+use crate::lane::orders::Order;
 use crate::sandbox::Chain;
 
 /// A lane that is to end has so long to settle what it has in flight.
@@ -341,44 +340,4 @@ impl Agent {
 /// What a server cannot change while it listens.
 fn fixed_of(admin: &Option<Admin>) -> Option<(SocketAddr, &Option<ServerTls>)> {
     admin.as_ref().map(|admin| (admin.listen, &admin.tls))
-}
-
-/// Has a lane go on with another chain. Gives where it says when it does.
-pub(super) fn swap(running: &mut Running, name: &str, used: Vec<Used>, chain: Chain) -> Option<mpsc::Receiver<()>> {
-    let change = running.next_change();
-    let lane = running.lanes.get_mut(name)?;
-    lane.plugins = plugins_of(lane, &used);
-    (lane.used, lane.canary, lane.change) = (used, None, change);
-    let (done, told) = mpsc::channel();
-    lane.orders.give(Order::Swap(NewChain { chain, plugins: lane.plugins.clone() }, done));
-    Some(told)
-}
-
-/// What the plugins of a new chain count: those that stay, with all before them, count on.
-fn plugins_of(lane: &RunningLane, used: &[Used]) -> Vec<Arc<PluginAccounts>> {
-    let common = lane.used.iter().zip(used).take_while(|(before, now)| before.is_same(now)).count();
-    (0..used.len()).map(|index| if index < common { lane.plugins[index].clone() } else { Default::default() }).collect()
-}
-
-pub(super) fn is_same(used: &[Used], other: &[Used]) -> bool {
-    used.len() == other.len() && used.iter().zip(other).all(|(used, other)| used.is_same(other))
-}
-
-/// Waits a moment for lanes to do what they were told, which those do later that have no turn, or wait for something.
-/// Whether all have done it.
-pub(super) fn wait_for(told: Vec<mpsc::Receiver<()>>, is_stopping: &AtomicBool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(1);
-    let is_done = |told: mpsc::Receiver<()>| {
-        while !is_stopping.load(Ordering::Relaxed) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match told.recv_timeout(left.min(LOOK_EVERY)) {
-                Ok(()) => return true,
-                Err(mpsc::RecvTimeoutError::Timeout) if !left.is_zero() => {}
-                Err(_) => return false,
-            }
-        }
-        false
-    };
-    // Each is waited for, also behind one that is late.
-    told.into_iter().map(is_done).fold(true, |all, is_done| all && is_done)
 }

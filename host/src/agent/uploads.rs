@@ -10,7 +10,7 @@ use super::changes::Basis;
 use super::files::Refusal;
 use super::lanes::{CanaryRun, Prepared, Running, RunningLane, chain_to_stay};
 use super::plugins::{Used, chain};
-use super::reload::{swap, wait_for};
+use super::swap::{swap, wait_for};
 use super::{Agent, lock};
 use crate::config::{Logstore, LogstoreName, Problem};
 use crate::lane::orders::{NewChain, Order, Verdict};

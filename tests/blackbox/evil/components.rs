@@ -122,11 +122,23 @@ fn what_happens_before_any_call_has_its_limits() {
 #[test]
 fn what_it_needs_at_least_has_its_limits() {
     let memory = core_with_memory("1025", "", "");
-    assert_not_started("memory", &component(&memory), "odd: out of memory: it may have 67108864 bytes");
+    assert_not_started(
+        "memory",
+        &component(&memory),
+        "it begins with 67174400 bytes of memory, and 67108864 are allowed here",
+    );
     let table = core("(table 100001 funcref)", "");
-    assert_not_started("a table", &component(&table), "odd: table minimum size of ");
+    assert_not_started(
+        "a table",
+        &component(&table),
+        "it begins with 100001 elements of tables, and 100000 are allowed here",
+    );
     let tables: String = (0..10).map(|_| "(table 10001 funcref)").collect();
-    assert_not_started("tables", &component(&core(&tables, "")), "odd: table minimum size of ");
+    assert_not_started(
+        "tables",
+        &component(&core(&tables, "")),
+        "it begins with 100010 elements of tables, and 100000 are allowed here",
+    );
 }
 
 #[test]
@@ -201,7 +213,7 @@ fn a_thousand_instances_are_too_many() {
         })
     };
     assert_behaves("some instances", &many(40));
-    assert_not_started("many instances", &many(900), "odd: resource limit exceeded: ");
+    assert_not_started("many instances", &many(900), " core instances, and ");
     assert_not_started("a thousand instances", &many(1000), "instances count exceeds limit of 1000");
 }
 

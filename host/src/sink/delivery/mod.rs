@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::dead_letters::{DeadLetters, Kept, Letter};
 use super::records::Layout;
@@ -521,23 +521,20 @@ impl<T: Transport> Task<T> {
         mut payloads: mpsc::UnboundedReceiver<Payload>,
         mut stopped: tokio::sync::oneshot::Receiver<Instant>,
     ) {
-        // Each is a task: what one tenant's payloads cost to be split, signed and compressed again delays no other's.
-        let mut under_way = JoinSet::new();
+        // On this task: a transport gets a logstore's payloads in their order, which Kafka keeps.
+        let mut under_way = FuturesUnordered::new();
         let mut deadline: Option<Instant> = None;
         let (mut is_open, mut is_stopping) = (true, false);
         while is_open || !under_way.is_empty() || !self.queues.is_empty() {
             let now = Instant::now();
             while let Some(piece) = self.queues.next(now) {
-                under_way.spawn(self.common.clone().send_or_give_up(piece, now));
+                under_way.push(self.common.clone().send_or_give_up(piece, now));
             }
             self.publish();
             let until = self.queues.due().into_iter().chain(deadline).min();
             let wait = tokio::time::sleep_until(until.unwrap_or(now + Duration::from_secs(3600)).into());
             tokio::select! {
-                Some(sent) = under_way.join_next(), if !under_way.is_empty() => {
-                    // Nobody ends them, and none panics.
-                    sent.into_iter().for_each(|sent| self.sent(sent));
-                }
+                Some(sent) = under_way.next(), if !under_way.is_empty() => self.sent(sent),
                 payload = payloads.recv(), if is_open => match payload {
                     Some(payload) => {
                         let piece = Piece::new(payload);
