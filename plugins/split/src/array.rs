@@ -3,8 +3,6 @@
 
 use std::ops::Range;
 
-use weir_plugin::Kind;
-
 /// The places of the elements; none if the text is no array.
 pub fn elements(text: &[u8], places: &mut Vec<Range<usize>>) -> Option<()> {
     places.clear();
@@ -64,11 +62,32 @@ fn end_of_value(text: &[u8], start: usize) -> Option<usize> {
             let plain = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.');
             let end = start + text[start..].iter().take_while(plain).count();
             let word = &text[start..end];
-            let digits = word.strip_prefix(b"-").unwrap_or(word);
-            let is_long = digits.len() > 18 && digits[0] != b'0' && digits.iter().all(u8::is_ascii_digit);
-            (word == b"null" || is_long || Kind::guess(word) != Kind::Text).then_some(end)
+            (matches!(word, b"null" | b"true" | b"false") || is_number(word)).then_some(end)
         }
     }
+}
+
+/// Whether it is a number as JSON has them, however many digits it has.
+fn is_number(word: &[u8]) -> bool {
+    let digits = |text: &[u8]| text.iter().take_while(|b| b.is_ascii_digit()).count();
+    let mut rest = word.strip_prefix(b"-").unwrap_or(word);
+    let whole = digits(rest);
+    if whole == 0 || whole > 1 && rest[0] == b'0' {
+        return false;
+    }
+    rest = &rest[whole..];
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let count = digits(fraction);
+        if count == 0 {
+            return false;
+        }
+        rest = &fraction[count..];
+    }
+    if let [b'e' | b'E', exponent @ ..] = rest {
+        let exponent = exponent.strip_prefix(b"+").or(exponent.strip_prefix(b"-")).unwrap_or(exponent);
+        return !exponent.is_empty() && digits(exponent) == exponent.len();
+    }
+    rest.is_empty()
 }
 
 /// Where the string ends that begins with a quote at `start`.

@@ -70,6 +70,15 @@ fn wrong_settings_are_refused() {
     }
 }
 
+#[test]
+fn numbers_may_have_any_digits() {
+    let numbers = ["1000000000000000001.5", "-0", "0.1e-7", "123456789012345678901234567890E+400"];
+    assert_eq!(run::<Split>("{}", &[&format!("[{}]", numbers.join(","))]).unwrap().len(), 4);
+    for wrong in ["01", "1.", ".5", "+1", "1e", "1e+", "--1", "nan", "True", "1.5.5", "0x1"] {
+        assert!(run::<Split>("{}", &[&format!("[{wrong}]")]).unwrap()[0].error.is_some(), "{wrong}");
+    }
+}
+
 proptest! {
     /// Any bytes are a list or are none, and no list of JSON is refused.
     #[test]
