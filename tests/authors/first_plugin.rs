@@ -64,7 +64,7 @@ fn follow(page: &str, language: &str, replace: &str) {
     assert!(plugins.is_empty() || plugins.len() == SHOWN.len(), "{page}: {plugins:?}");
     for (i, (code, (line, _))) in plugins.iter().zip(SHOWN).enumerate() {
         site.write(&format!("plugin{i}"), code);
-        let block = site.path(&format!("plugin{i}"));
+        let block = site.path(format!("plugin{i}"));
         blocks.push(format!(
             "BLOCK={}; {replace}\nweir plugin build\necho '{line}' | weir pipe --plugin ./first.wasm\n",
             block.display()

@@ -51,7 +51,7 @@ enum Found {
     Same,
     Other(Vec<Used>, Chain),
     /// It does not run, and could.
-    Stopped(Prepared, Option<Fallback>),
+    Stopped(Box<Prepared>, Option<Fallback>),
 }
 
 impl Agent {
@@ -116,7 +116,7 @@ impl Agent {
                             Ok(Some(swap(&mut self.running(), &name.to_string(), used, chain)))
                         }
                         Found::Stopped(prepared, fallback) => {
-                            self.revive(&basis.config, prepared)?;
+                            self.revive(&basis.config, *prepared)?;
                             if let Some(fallback) = fallback {
                                 fallback.write_down(name, &self.registry);
                             }
@@ -149,7 +149,7 @@ impl Agent {
                 Ok((logstore.clone(), used, chain))
             });
             let (prepared, fallback) = made?;
-            return Ok((Found::Stopped(prepared, fallback), None));
+            return Ok((Found::Stopped(Box::new(prepared), fallback), None));
         };
         let (used, refusal) = self.resolve_checked(logstore, basis.choice.active, &mut plugins, lane, &budget)?;
         // What was refused may be a table, which is there all the same.

@@ -48,5 +48,5 @@ pub(super) fn wait_for(told: Vec<mpsc::Receiver<()>>, is_stopping: &AtomicBool) 
         false
     };
     // Each is waited for, also behind one that is late.
-    told.into_iter().map(is_done).fold(true, |all, is_done| all && is_done)
+    told.into_iter().map(is_done).filter(|is_done| !is_done).count() == 0
 }

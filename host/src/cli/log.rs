@@ -104,12 +104,11 @@ struct Limits {
 impl Limits {
     /// If an event may be written now, how many of its kind before it were not.
     fn take(&mut self, event: &Event<'_>, now: Instant) -> Option<u64> {
-        let mut place = self.hash.build_hasher();
-        event.metadata().callsite().hash(&mut place);
+        let place = self.hash.hash_one(event.metadata().callsite());
         let mut words = Words(self.hash.build_hasher());
         event.metadata().callsite().hash(&mut words.0);
         event.record(&mut words);
-        let (place, cause) = (place.finish(), words.0.finish());
+        let cause = words.0.finish();
         let of_place = self.places.entry(place).or_insert_with(|| Bucket::new(PLACE, now));
         // What is left out here is not remembered either.
         let left_out_here = of_place.take(PLACE, now)?;
