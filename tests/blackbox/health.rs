@@ -29,7 +29,7 @@ fn wait_for_death(served: &mut Served) -> String {
     });
     // Who has no token is told that it is so, and no more. One that is dead is not ready either.
     for args in [&["health"][..], &["health", "--ready"]] {
-        let done = served.site.output(args.iter().chain(&["--address", &address.as_str()]));
+        let done = served.site.output(args.iter().chain(&["--address", address.as_str()]));
         done.assert_code(1);
         assert_eq!(done.stderr, if args.len() > 1 { "not ready\n" } else { "not alive\n" });
     }

@@ -349,7 +349,8 @@ fn what_plugins_log_is_shown_to_their_project_alone_and_not_in_the_agents_log() 
     ];
     let mut expected = said.clone();
     let mut first = shown(&["4"]);
-    (expected.sort(), first.sort());
+    expected.sort();
+    first.sort();
     assert_eq!(first, expected);
     // It goes on with what comes, and with another configuration.
     let mut tap = served.command(&["tap", "shop/app", "--log", "--limit", "6"]);
