@@ -141,7 +141,7 @@ fn a_compressed_file_is_read_once() {
     assert_eq!(site.contents("a/b")[20_000..], ["one", "two"]);
 }
 
-const MANY: u64 = 600_000;
+const MANY: u64 = 1_000_000;
 
 /// A compressed file of many lines, which an agent has begun to read.
 fn with_large_gzip(end: impl FnOnce(Agent)) -> (Site, Vec<String>) {
