@@ -120,6 +120,8 @@ pub struct Lane {
     taps: Vec<Tap>,
     /// The life of each file, by the source's key.
     files: HashMap<u64, FileState>,
+    /// Those that were read lately, of which the lag is known.
+    growing: Vec<u64>,
     /// What some outlet has not taken yet: it has too much on its way.
     shipping: VecDeque<Shipping>,
     /// What is shipped and not settled, in its order.
@@ -280,6 +282,7 @@ impl Lane {
             taps: tap.into_iter().collect(),
             // What comes to stay is not to be scattered among the memory of plugins, so it has its room from the start.
             files: HashMap::with_capacity(1),
+            growing: Vec::new(),
             shipping: VecDeque::new(),
             parcels: VecDeque::new(),
             next_event: 0,

@@ -188,7 +188,7 @@ impl Growth {
         }
     }
 
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
@@ -253,8 +253,10 @@ impl Lane {
     pub(super) fn publish_lag(&mut self) {
         let (now, pending) = (self.clock.now(), self.pending());
         let (mut bytes, mut longest) = (0, Duration::ZERO);
-        for file in self.files.values_mut().filter(|file| !file.growth.is_empty()) {
-            let Some(id) = file.name.as_ref().map(|name| name.id) else { continue };
+        // Most files are quiet, and are not touched.
+        self.growing.retain(|key| {
+            let Some(file) = self.files.get_mut(key) else { return false };
+            let Some(id) = file.name.as_ref().map(|name| name.id) else { return false };
             let settled = pending.get(&id).copied().unwrap_or(file.undecided.offset);
             if let Some(meta) = self.source.meta(id) {
                 file.growth.add(now, meta.len);
@@ -263,7 +265,8 @@ impl Lane {
             file.growth.settled(settled);
             let first = file.growth.when(settled + 1);
             longest = longest.max(first.map_or(Duration::ZERO, |first| now.saturating_duration_since(first)));
-        }
+            !file.growth.is_empty()
+        });
         metrics::set(&self.accounts.lag_bytes, bytes);
         metrics::set(&self.accounts.lag, longest.as_nanos() as u64);
     }

@@ -87,6 +87,9 @@ impl Lane {
         file.name = Some(name.clone());
         file.held_since = if read == 0 { file.held_since } else { Some(now) };
         if let Some(meta) = self.source.meta(name.id).filter(|_| read > 0) {
+            if file.growth.is_empty() {
+                self.growing.push(chunk.key);
+            }
             file.growth.add(now, meta.len);
             file.written = match chunk.at_end {
                 true => meta.modified.and_then(|at| now.checked_sub(SystemTime::now().duration_since(at).ok()?)),

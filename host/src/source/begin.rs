@@ -47,7 +47,6 @@ impl Source {
             is_cold: false,
             is_fetched: false,
             timer: None,
-            missing_since: None,
             after: None,
             before: None,
             is_failing: false,

@@ -116,7 +116,7 @@ impl Source {
             return Verdict::No;
         }
         // A copy that is to be truncated has all of it that will be there.
-        let is_complete = copy.is_quiet || tracked.reader.is_compressed() && file.missing_since.is_some();
+        let is_complete = copy.is_quiet || tracked.reader.is_compressed() && self.missing.contains_key(&other);
         if !is_complete {
             return Verdict::NotYet;
         }

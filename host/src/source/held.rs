@@ -19,11 +19,10 @@ const NOBODY: FileId = FileId { device: 0, inode: 0 };
 impl Source {
     /// Lets go of files that are not found any more: those that nobody writes to, and those beyond the budgets.
     pub(super) fn look_at_missing(&mut self, now: Instant) {
-        let missing = self.files.iter().filter_map(|(id, file)| Some((file.missing_since?, *id)));
-        let mut missing: Vec<_> = missing.collect();
-        if missing.is_empty() {
+        if self.missing.is_empty() {
             return;
         }
+        let mut missing: Vec<_> = self.missing.iter().map(|(id, since)| (*since, *id)).collect();
         missing.sort();
         let size = |source: &Self, id: &FileId| source.files[id].reader.meta().map_or(0, |meta| meta.len);
         let (mut files, mut bytes) = (missing.len(), missing.iter().map(|(_, id)| size(self, id)).sum::<u64>());
@@ -46,7 +45,7 @@ impl Source {
     /// Whether what is at the end of a file is all that it will have.
     pub(super) fn is_succeeded(&self, id: FileId, now: Instant) -> bool {
         let Some(file) = self.files.get(&id) else { return false };
-        let is_late = file.missing_since.is_some_and(|since| now - since >= self.settings.rotated.wait);
+        let is_late = self.missing.get(&id).is_some_and(|since| now - *since >= self.settings.rotated.wait);
         let next = file.before.and_then(|next| self.files.get(&next));
         let next = next.filter(|next| next.after.as_ref().is_some_and(|after| after.file == id));
         is_late || next.is_some_and(|next| next.is_over || next.reader.meta().is_none_or(|meta| meta.len > 0))
@@ -78,6 +77,7 @@ impl Source {
 
     fn let_go(&mut self, id: FileId) {
         let Some(file) = self.files.remove(&id) else { return };
+        self.missing.remove(&id);
         self.buffered -= file.buffered;
         let links = file.reader.meta().map_or(0, |meta| meta.links);
         self.open -= usize::from(file.reader.is_open());
@@ -221,7 +221,7 @@ impl Source {
             let reader = &file.reader;
             let is_quiet = reader.is_at_end() && reader.is_open() && !reader.has_rest() && !reader.is_compressed();
             // One that is not found any more could not be opened again.
-            if is_quiet && !file.queued && file.missing_since.is_none() && !file.is_over {
+            if is_quiet && !file.queued && !self.missing.contains_key(&id) && !file.is_over {
                 file.reader.close();
                 self.open -= 1;
                 return true;
@@ -251,9 +251,7 @@ impl Source {
             }
             opened => {
                 self.open -= usize::from(matches!(opened, Ok(Some(_))));
-                if let Some(file) = self.files.get_mut(&id) {
-                    file.missing_since.get_or_insert(now);
-                }
+                self.missing.entry(id).or_insert(now);
                 // It may have another name since it was last looked for.
                 self.find_closed();
                 if self.holds(id) {

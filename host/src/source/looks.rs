@@ -94,13 +94,9 @@ impl Source {
                 None => new.push(file),
             }
         }
-        for tracked in self.files.values_mut() {
-            let id = tracked.reader.name().id;
-            if named.contains(&id) {
-                tracked.missing_since = None;
-            } else if tracked.missing_since.is_none() {
-                tracked.missing_since = Some(now);
-            }
+        self.missing.retain(|id, _| !named.contains(id));
+        for id in self.files.keys().filter(|id| !named.contains(id)) {
+            self.missing.entry(*id).or_insert(now);
         }
         self.find_closed();
         self.ignored.retain(|path, meta| self.paths.get(path) == Some(&meta.id));
@@ -136,8 +132,8 @@ impl Source {
             let is_known = self.known.contains_key(&meta.id) && !self.files.contains_key(&meta.id);
             if is_known && !found.contains(&meta.id) {
                 self.open(Found { path, meta }, now);
-                if let Some(tracked) = self.files.get_mut(&meta.id) {
-                    tracked.missing_since = Some(now);
+                if self.files.contains_key(&meta.id) {
+                    self.missing.insert(meta.id, now);
                 }
             }
         }
@@ -145,8 +141,8 @@ impl Source {
 
     /// Files that were closed to save descriptors, and have names by now that the globs don't match.
     pub(super) fn find_closed(&mut self) {
-        let closed = self.files.iter().filter(|(_, file)| file.missing_since.is_some() && !file.reader.is_open());
-        let inodes: HashSet<u64> = closed.map(|(id, _)| id.inode).collect();
+        let is_closed = |id: &&FileId| self.files.get(id).is_some_and(|file| !file.reader.is_open());
+        let inodes: HashSet<u64> = self.missing.keys().filter(is_closed).map(|id| id.inode).collect();
         if inodes.is_empty() {
             return;
         }
@@ -170,8 +166,9 @@ impl Source {
         let (polls, is_heard) = (self.polls, self.is_heard && self.discovery.is_heard());
         let mut changed = Vec::new();
         for (id, tracked) in &self.files {
-            let is_its_turn = all || !is_heard || tracked.missing_since.is_some() || id.inode % QUIET == polls % QUIET;
-            if tracked.queued || !is_its_turn {
+            // Nothing of a file is touched before its turn: of many, that costs more than the look itself.
+            let is_its_turn = id.inode % QUIET == polls % QUIET || all || !is_heard || self.missing.contains_key(id);
+            if !is_its_turn || tracked.queued {
                 continue;
             }
             let len = match tracked.reader.meta() {
@@ -184,11 +181,9 @@ impl Source {
             }
         }
         for id in changed {
-            if let Some(tracked) = self.files.get_mut(&id)
-                && tracked.missing_since.is_some()
-            {
+            if let Some(since) = self.missing.get_mut(&id) {
                 // Whoever had it open goes on writing to it.
-                tracked.missing_since = Some(now);
+                *since = now;
             }
             self.enqueue(id);
         }

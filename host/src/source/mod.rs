@@ -112,6 +112,8 @@ pub struct Source {
     /// The files that are read, and by which paths they were last found.
     files: HashMap<FileId, Box<Tracked>>,
     paths: HashMap<PathBuf, FileId>,
+    /// Those of the files that are not found any more, and since when.
+    missing: HashMap<FileId, Instant>,
     /// Files that may have something to read. A file is in it at most once.
     queue: VecDeque<FileId>,
     /// Files that have to come from disk, of which the first is being fetched.
@@ -167,7 +169,6 @@ struct Tracked {
     is_fetched: bool,
     /// When it is in [`Source::timers`].
     timer: Option<Instant>,
-    missing_since: Option<Instant>,
     /// What is read before it.
     after: Option<After>,
     /// The generation after it.
@@ -253,6 +254,7 @@ impl Source {
             watch,
             files: HashMap::new(),
             paths: HashMap::new(),
+            missing: HashMap::new(),
             queue: VecDeque::new(),
             cold: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -456,8 +458,8 @@ impl Source {
 
     /// Lets go of all files; what is not read of those that were deleted or renamed cannot be read by anybody else.
     pub fn end(&mut self) {
-        let is_lost = |file: &Tracked| file.missing_since.is_some() && !file.reader.is_at_end();
-        let lost: Vec<_> = self.files.iter().filter(|(_, file)| is_lost(file)).map(|(id, _)| *id).collect();
+        let is_lost = |id: &&FileId| self.files.get(id).is_some_and(|file| !file.reader.is_at_end());
+        let lost: Vec<_> = self.missing.keys().filter(is_lost).copied().collect();
         lost.into_iter().for_each(|id| self.abandon(id));
     }
 
