@@ -107,7 +107,7 @@ pub struct Lane {
     /// Changes of its chain that are to be made.
     changes: VecDeque<Change>,
     /// Another chain, for a part of the files.
-    trial: Option<Trial>,
+    trial: Option<Box<Trial>>,
     is_retiring: bool,
     is_abandoned: bool,
     /// Events that a lane before it had read and not settled, and that it has not read again yet.
@@ -119,7 +119,7 @@ pub struct Lane {
     /// Who looks on.
     taps: Vec<Tap>,
     /// The life of each file, by the source's key.
-    files: HashMap<u64, FileState>,
+    files: HashMap<u64, Box<FileState>>,
     /// Those that were read lately, of which the lag is known.
     growing: Vec<u64>,
     /// What some outlet has not taken yet: it has too much on its way.
@@ -144,7 +144,7 @@ pub struct Lane {
     /// For each plugin, how often it was suspended, and whether it is, as far as that was told of.
     told_suspensions: Vec<(u64, bool)>,
     /// A batch that has not come through the chain yet: nothing else is read before.
-    job: Option<Job>,
+    job: Option<Box<Job>>,
     /// A life whose end waits for what plugins held of it.
     ending: Option<Ended>,
     /// When a batch was last begun.
@@ -319,7 +319,7 @@ impl Lane {
             // What vanishes meanwhile is held.
             let next = self.source.look(now);
             std::mem::swap(&mut scratch.chunk, &mut job.chunk);
-            return match self.advance(job, &mut scratch.chunk) {
+            return match self.advance(*job, &mut scratch.chunk) {
                 Some(Turn::RestUntil(when)) => self.rest(Some(when.min(next))),
                 _ => Turn::More,
             };

@@ -13,7 +13,7 @@ const PROJECTS: usize = 100;
 const LOGSTORES: usize = 10;
 
 /// Bytes that a logstore may take in which nothing happens.
-const IDLE: u64 = 22 << 10;
+const IDLE: u64 = 20 << 10;
 
 /// Lines of each logstore, how many of them before it is measured what the others cost, and the time between two.
 const LINES: usize = 110;
@@ -66,7 +66,7 @@ fn has_instances(pid: u32) -> bool {
 }
 
 #[test]
-fn an_idle_logstore_takes_22_kib() {
+fn an_idle_logstore_takes_20_kib() {
     let (some, many) = (idle_memory(100), idle_memory(1100));
     let each = many.saturating_sub(some) / 1000;
     eprintln!("{each} bytes for each idle logstore");

@@ -19,12 +19,12 @@ pub(super) struct Basis {
     /// What is chosen of what was uploaded.
     pub choice: Choice,
     /// What runs, if it does.
-    pub lane: Option<RunningLane>,
+    pub lane: Option<Box<RunningLane>>,
 }
 
 impl Basis {
     /// The logstore by the configuration that is in force.
-    pub fn logstore(&self, name: &LogstoreName) -> Result<&Logstore> {
+    pub fn logstore(&self, name: &LogstoreName) -> Result<&Arc<Logstore>> {
         let found = self.config.logstores.iter().find(|logstore| logstore.name == *name);
         found.context("there is no such logstore")
     }
@@ -112,7 +112,7 @@ impl Fallback {
 /// and its files are to be read all the same.
 pub(super) fn prepare_at_start(
     running: &Running,
-    logstore: &Logstore,
+    logstore: &Arc<Logstore>,
     plugins: &mut Plugins,
     registry: &Registry,
     is_stopping: &AtomicBool,

@@ -139,7 +139,7 @@ impl Agent {
         Ok(is_changed)
     }
 
-    fn find_out(&self, logstore: &Logstore, basis: &Basis) -> Result<(Found, Option<Refusal>), Vec<Problem>> {
+    fn find_out(&self, logstore: &Arc<Logstore>, basis: &Basis) -> Result<(Found, Option<Refusal>), Vec<Problem>> {
         let mut plugins = self.plugins();
         let budget = self.running().tenants[&logstore.name.project].budget.clone();
         let Some(lane) = &basis.lane else {
@@ -165,7 +165,7 @@ impl Agent {
     /// runs, and cannot be used or is refused, is left out: what runs stays in its place.
     pub(super) fn resolve_checked(
         &self,
-        logstore: &Logstore,
+        logstore: &Arc<Logstore>,
         version: u64,
         plugins: &mut Plugins,
         lane: &RunningLane,
@@ -198,7 +198,7 @@ impl Agent {
     /// Objects to a chain that does worse on the logstore's last lines than the one that runs, as it does to an upload.
     fn try_out(
         &self,
-        logstore: &Logstore,
+        logstore: &Arc<Logstore>,
         before: &[Used],
         used: &[Used],
         budget: &Arc<Budget>,

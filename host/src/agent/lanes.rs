@@ -32,7 +32,7 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub(super) struct Running {
     pub tenants: BTreeMap<String, Tenant>,
     /// By `project/logstore`.
-    pub lanes: BTreeMap<String, RunningLane>,
+    pub lanes: BTreeMap<String, Box<RunningLane>>,
     /// Logstores that could not begin anew when the configuration changed, as something failed that may be well again.
     pub failed: BTreeSet<String>,
     /// Numbers of lanes that are gone, by project: to be used again.
@@ -52,7 +52,7 @@ pub(super) struct Tenant {
 /// A lane, as those see it who do not own it.
 #[derive(Clone)]
 pub(super) struct RunningLane {
-    pub logstore: Logstore,
+    pub logstore: Arc<Logstore>,
     pub number: usize,
     pub orders: Arc<Orders>,
     pub accounts: Arc<Accounts>,
@@ -79,7 +79,7 @@ pub(super) struct CanaryRun {
 }
 
 /// What a logstore needs to begin.
-pub(super) type Prepared = (Logstore, Vec<Used>, Chain);
+pub(super) type Prepared = (Arc<Logstore>, Vec<Used>, Chain);
 
 impl RunningLane {
     /// The number of the uploaded version that runs; 0 if there is none.
@@ -185,7 +185,7 @@ impl Agent {
         match ready {
             Ok(ready) => {
                 running.failed.remove(&name);
-                running.lanes.insert(name, lane);
+                running.lanes.insert(name, Box::new(lane));
                 self.schedule.add(number, ready);
                 Ok(())
             }

@@ -253,7 +253,7 @@ fn file_status(file: &FileGlance, since: Duration) -> FileStatus {
 
 impl Agent {
     /// What a logstore is in the configuration that is in force.
-    pub(super) fn logstore_of(&self, name: &crate::config::LogstoreName) -> anyhow::Result<Logstore> {
+    pub(super) fn logstore_of(&self, name: &crate::config::LogstoreName) -> anyhow::Result<Arc<Logstore>> {
         let config = self.config();
         let found = config.logstores.iter().find(|logstore| logstore.name == *name);
         anyhow::Context::context(found.cloned(), "there is no such logstore")

@@ -64,7 +64,7 @@ impl fmt::Display for Changed {
 
 /// What is to be done with a logstore.
 struct Plan {
-    logstore: Logstore,
+    logstore: Arc<Logstore>,
     step: Step,
     /// What it was prepared for.
     basis: Basis,
@@ -263,7 +263,7 @@ impl Agent {
         if problems.is_empty() { Ok(plans) } else { Err(problems) }
     }
 
-    fn plan_one(&self, logstore: &Logstore, config: &Config, plugins: &Plugins) -> Result<Plan, Vec<Problem>> {
+    fn plan_one(&self, logstore: &Arc<Logstore>, config: &Config, plugins: &Plugins) -> Result<Plan, Vec<Problem>> {
         let wrong = |error: anyhow::Error| vec![Problem::new(logstore.place.clone(), format!("{error:#}"))];
         let basis = self.basis(&logstore.name).map_err(wrong)?;
         let budget = self.running().tenants[&logstore.name.project].budget.clone();
@@ -283,7 +283,7 @@ impl Agent {
             let stays = |lane: &RunningLane| {
                 !is_moved && lane.logstore.on_fault == logstore.on_fault && is_same(&used, &lane.used)
             };
-            let chain = match lane.is_some_and(stays) {
+            let chain = match lane.is_some_and(|lane| stays(lane)) {
                 true => None,
                 false => Some(chain_beside(logstore, &used, &budget, memory)?),
             };

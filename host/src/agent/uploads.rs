@@ -112,7 +112,7 @@ impl Agent {
         Ok(wait_for(told, &self.is_stopping))
     }
 
-    fn steps(&self, logstore: &Logstore, basis: &Basis) -> Result<Steps> {
+    fn steps(&self, logstore: &Arc<Logstore>, basis: &Basis) -> Result<Steps> {
         let mut plugins = self.plugins();
         let budget = self.running().tenants[&logstore.name.project].budget.clone();
         let Choice { active, canary, .. } = basis.choice;

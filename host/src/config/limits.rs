@@ -166,9 +166,9 @@ sinks: {{ s: {{ type: blackhole }} }}
 
     /// The project and the plugin's limits.
     fn loaded(project: &str, limits: &str) -> (Project, Limits) {
-        let Loaded { mut config, warnings } = parse(&with(project, limits), "weir.yaml", &|_| None).unwrap();
+        let Loaded { config, warnings } = parse(&with(project, limits), "weir.yaml", &|_| None).unwrap();
         assert_eq!(warnings, []);
-        (config.projects["p"].clone(), config.logstores.remove(0).plugins.remove(0).limits)
+        (config.projects["p"].clone(), config.logstores[0].plugins[0].limits.clone())
     }
 
     fn errors(project: &str, limits: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use encoding_rs::{Encoding, REPLACEMENT, UTF_8};
@@ -50,14 +51,14 @@ pub fn logstores(
     sinks: Option<&BTreeSet<&str>>,
     projects: &BTreeMap<String, (Project, Ceilings)>,
     fields: &mut Fields,
-) -> Vec<Logstore> {
+) -> Vec<Arc<Logstore>> {
     let Some(node) = fields.require(root, "logstores") else { return Vec::new() };
     let items = fields.list(Some(node));
     if items.is_empty() && matches!(node.value, Value::List(_)) {
         fields.error(node, "must have at least one logstore");
     }
     let mut names = HashMap::new();
-    items.iter().filter_map(|item| logstore(item, &mut names, sinks, projects, fields)).collect()
+    items.iter().filter_map(|item| logstore(item, &mut names, sinks, projects, fields).map(Arc::new)).collect()
 }
 
 fn logstore<'n>(

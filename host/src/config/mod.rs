@@ -305,7 +305,7 @@ confine: off
             workers: 3,
             confine: Confine::Off,
             projects: BTreeMap::from([("shop".into(), shop), ("other".into(), Project::default())]),
-            logstores: vec![access, app],
+            logstores: vec![access.into(), app.into()],
             sinks: BTreeMap::from([
                 ("archive".into(), Sink::File(Box::new(sinks::File::plain(archive)))),
                 ("nowhere".into(), Sink::Blackhole),
@@ -422,7 +422,7 @@ weir.yaml:32:29: sinks.extra.path: unknown key
 
     /// The files of a logstore with these keys.
     fn files(keys: &str) -> Files {
-        parsed(&with(keys, "")).unwrap().config.logstores.remove(0).files
+        parsed(&with(keys, "")).unwrap().config.logstores.remove(0).files.clone()
     }
 
     #[test]
@@ -574,7 +574,7 @@ weir.yaml:32:29: sinks.extra.path: unknown key
         let plugins =
             "  plugins: [{use: p, settings: {n: '${N:-7}'}, limits: {memory: '${N:-2MiB}'}}]\nworkers: ${N:-7}";
         let config = parsed(&with(", max_line: '${N:-2048}'", plugins)).unwrap().config;
-        let Logstore { files, plugins, .. } = &config.logstores[0];
+        let Logstore { files, plugins, .. } = &*config.logstores[0];
         assert_eq!((config.workers, files.max_line, plugins[0].limits.memory), (7, 2048, 2 << 20));
         assert_eq!(plugins[0].settings, r#"{"n":"7"}"#);
         let text = with("", "workers: ${SECRET}");

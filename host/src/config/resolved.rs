@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ pub struct Config {
     /// By name: those that are declared, and those of all logstores.
     pub projects: BTreeMap<String, Project>,
     /// In the order of the file; at least one; no name twice.
-    pub logstores: Vec<Logstore>,
+    pub logstores: Vec<Arc<Logstore>>,
     /// By name.
     pub sinks: BTreeMap<String, Sink>,
     /// What becomes of events that a destination refuses.
@@ -380,7 +381,7 @@ pub(super) fn check_name(name: &str, node: &Node, fields: &mut Fields) {
     }
 }
 
-fn warn_of_unused(root: &Table, logstores: &[Logstore], fields: &mut Fields) {
+fn warn_of_unused(root: &Table, logstores: &[Arc<Logstore>], fields: &mut Fields) {
     let projects: HashSet<_> = logstores.iter().map(|logstore| &*logstore.name.project).collect();
     let sinks: HashSet<_> = logstores.iter().flat_map(|logstore| &logstore.sinks).map(|sink| &**sink).collect();
     let kinds = [("projects", projects, "no logstore belongs to it"), ("sinks", sinks, "no logstore uses it")];

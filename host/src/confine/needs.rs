@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::capabilities::Keep;
 use crate::config::sinks::File;
@@ -62,7 +63,7 @@ pub struct Needs {
 impl Needs {
     /// What an agent needs that runs some logstores of the configuration. Its data directory is
     /// there; the directories of sinks are made.
-    pub fn of<'a>(config: &'a Config, logstores: impl Iterator<Item = &'a Logstore>) -> Needs {
+    pub fn of<'a>(config: &'a Config, logstores: impl Iterator<Item = &'a Arc<Logstore>>) -> Needs {
         let mut needs = Needs { reads_all: true, ..Needs::default() };
         needs.add_data(&config.data_dir);
         needs.add_program();

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -108,10 +108,10 @@ fn its_own_files_can_be_used_and_no_others() {
 fn a_root_may_come_and_go() {
     let (site, mut config) = site();
     let at = |name: &str| site.path().join(name);
-    config.logstores[0].files.root = at("later/logs");
+    Arc::make_mut(&mut config.logstores[0]).files.root = at("later/logs");
     let root = at("node/logs");
-    config.logstores.push(config::Logstore { name: "a/c".parse().unwrap(), ..config.logstores[0].clone() });
-    config.logstores[1].files.root = root.clone();
+    config.logstores.push(config::Logstore { name: "a/c".parse().unwrap(), ..(*config.logstores[0]).clone() }.into());
+    Arc::make_mut(&mut config.logstores[1]).files.root = root.clone();
     let needs = needs(&config);
     let [is_confined, is_changed] = [(); 2].map(|()| Barrier::new(2));
     thread::scope(|scope| {
@@ -233,10 +233,10 @@ fn no_more_than_is_needed_is_granted() {
     assert_eq!(found.gaps, [""; 0]);
 
     // What is beside a root in a directory of the system is not for us.
-    config.logstores[0].files.root = "/var/log".into();
+    Arc::make_mut(&mut config.logstores[0]).files.root = "/var/log".into();
     let found = needs(&config);
     assert!(found.read.contains(&fs::canonicalize("/var/log").unwrap()) && !found.read.contains(Path::new("/var")));
-    config.logstores[0].files.root = "/no-such-root".into();
+    Arc::make_mut(&mut config.logstores[0]).files.root = "/no-such-root".into();
     let found = needs(&config);
     assert!(found.read.contains(Path::new("/")));
     assert_eq!(found.gaps, ["reading files: the root /no-such-root is not there, and neither is what is above it"]);

@@ -153,7 +153,7 @@ impl Lane {
                 done
             }
             Change::Try(new, part, done) => {
-                self.trial = Some(Trial { new, part, has_files: false });
+                self.trial = Some(Box::new(Trial { new, part, has_files: false }));
                 done
             }
             Change::EndTrial(_, done) => {

@@ -148,7 +148,7 @@ impl Lane {
             }
         };
         std::mem::swap(chunk, &mut job.chunk);
-        self.job = Some(job);
+        self.job = Some(Box::new(job));
         self.publish();
         Some(turn)
     }
