@@ -4,7 +4,7 @@
 
 use weir_plugin::Kind;
 use weir_plugin::moment::Zone;
-use weir_plugin::template::Role;
+use weir_plugin::template::{Role, cut};
 use weir_plugin::time;
 
 /// One directive.
@@ -22,7 +22,7 @@ pub struct Directive {
 impl Directive {
     /// The directive that the text begins with, and what follows; times without a zone are of this one.
     pub fn parse(text: &str, zone: Zone) -> Result<(Directive, &str), String> {
-        let body = &text[1..];
+        let body = cut(text, 1).1;
         // Conditions and the choice between the first and the last request change when there is a value, not how it looks.
         let body = body.trim_start_matches(|c: char| c.is_ascii_digit() || matches!(c, '!' | ',' | '<' | '>'));
         let (argument, body) = match body.strip_prefix('{') {
@@ -36,7 +36,7 @@ impl Directive {
         let Some((letter, rest)) = body.split_at_checked(letters.min(body.len())).filter(|(l, _)| !l.is_empty()) else {
             return Err(format!("format: `{text}` ends without a directive's letter"));
         };
-        let shown = text[..text.len() - rest.len()].to_owned();
+        let shown = cut(text, text.len() - rest.len()).0.to_owned();
         let unknown = || format!("format: `{shown}` is not a directive of LogFormat that is known here");
         let mut directive = Directive::of(letter, argument, &shown, zone)?.ok_or_else(unknown)?;
         directive.shown = shown;

@@ -31,7 +31,7 @@ pub struct ErrorLog {
 
 impl ErrorLog {
     pub fn new(zone: Zone, fields: &mut Fields) -> Self {
-        let pattern = |pattern| Cached::new(Format::parse(pattern).expect("the pattern is of this source"));
+        let pattern = |pattern| Cached::new(Format::known(pattern));
         let mut text = |name| fields.add(name, Kind::Text);
         ErrorLog {
             zone,

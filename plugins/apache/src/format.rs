@@ -1,7 +1,7 @@
 //! Reading a `LogFormat`.
 
 use weir_plugin::moment::Zone;
-use weir_plugin::template::{Role, Value};
+use weir_plugin::template::{Role, Value, cut};
 
 use crate::directive::Directive;
 
@@ -27,18 +27,16 @@ impl Format {
         let mut parsed = Format { prefix: Vec::new(), values: Vec::new() };
         let mut rest = text;
         while let Some(special) = rest.find(['%', '\\']) {
-            parsed.literal(&rest[..special]);
-            rest = &rest[special..];
-            rest = match rest.as_bytes() {
-                [b'%', b'%', ..] => parsed.escaped("%", rest),
-                [b'\\', b'n', ..] => parsed.escaped("\n", rest),
-                [b'\\', b't', ..] => parsed.escaped("\t", rest),
-                [b'\\', b'"' | b'\\', ..] => parsed.escaped(&rest[1..2], rest),
-                [b'\\', ..] => {
-                    parsed.literal("\\");
-                    &rest[1..]
-                }
-                _ => parsed.directive(Directive::parse(rest, zone)?, split_request)?,
+            let (before, from) = cut(rest, special);
+            parsed.literal(before);
+            rest = match from.as_bytes() {
+                [b'%', b'%', ..] => parsed.literal_for("%", from, 2),
+                [b'\\', b'n', ..] => parsed.literal_for("\n", from, 2),
+                [b'\\', b't', ..] => parsed.literal_for("\t", from, 2),
+                [b'\\', b'"', ..] => parsed.literal_for("\"", from, 2),
+                [b'\\', b'\\', ..] => parsed.literal_for("\\", from, 2),
+                [b'\\', ..] => parsed.literal_for("\\", from, 1),
+                _ => parsed.directive(Directive::parse(from, zone)?, split_request)?,
             };
         }
         parsed.literal(rest);
@@ -86,10 +84,10 @@ impl Format {
         Ok(rest)
     }
 
-    /// Adds a literal for the two bytes that the text begins with, and gives what follows.
-    fn escaped<'t>(&mut self, literal: &str, text: &'t str) -> &'t str {
+    /// Adds a literal for so many bytes that the text begins with, and gives what follows.
+    fn literal_for<'t>(&mut self, literal: &str, text: &'t str, len: usize) -> &'t str {
         self.literal(literal);
-        &text[2..]
+        cut(text, len).1
     }
 
     fn literal(&mut self, text: &str) {

@@ -118,17 +118,7 @@ impl<S: Separators> Columns<'_, S> {
     /// in it, and the separator behind it.
     #[inline(never)]
     fn quoted(&mut self, start: usize) -> Result<(usize, bool, Option<usize>), &'static str> {
-        let quote = self.quote as u8;
-        let mut doubled = false;
-        let mut at = start;
-        let end = loop {
-            let found = find(self.data, at, self.end, quote).ok_or("a quote is not closed")?;
-            if found + 1 == self.end || self.data[found + 1] != quote {
-                break found;
-            }
-            doubled = true;
-            at = found + 2;
-        };
+        let (end, doubled) = closing(self.data, start, self.end, self.quote as u8).ok_or("a quote is not closed")?;
         let next = self.behind(end).ok_or("bytes behind a closing quote")?;
         Ok((end, doubled, next))
     }
@@ -165,6 +155,20 @@ impl<S: Separators> Columns<'_, S> {
             column.end = column.start + bytes.trim_ascii().len();
         }
         column
+    }
+}
+
+/// The quote that closes a column whose bytes begin at `start`, and whether there are doubled ones before it.
+#[inline(never)]
+fn closing(data: &[u8], start: usize, end: usize, quote: u8) -> Option<(usize, bool)> {
+    let (mut at, mut doubled) = (start, false);
+    loop {
+        let found = find(data, at, end, quote)?;
+        if found + 1 == end || data[found + 1] != quote {
+            return Some((found, doubled));
+        }
+        doubled = true;
+        at = found + 2;
     }
 }
 

@@ -123,7 +123,7 @@ impl Plugin for Delimiter {
         let separator = config.separator.unwrap_or_else(|| preset.separator.to_owned());
         let quote = match config.quote {
             Some(quote) if !quote.is_ascii() => return Err(format!("quote must be an ASCII character, not `{quote}`")),
-            Some(quote) if separator.contains(quote) => return Err(format!("quote: `{quote}` is in the separator")),
+            Some(quote) if separator.chars().any(|c| c == quote) => return Err(format!("quote: `{quote}` is in the separator")),
             quote => quote.map_or(NO_QUOTE, |quote| quote as u16),
         };
         let own_columns = config.fields.is_some();
@@ -246,21 +246,30 @@ impl Shape {
         }
         let is_time = self.time.as_ref().is_some_and(|time| time.column == count);
         if column.doubled || is_time {
-            return self.put_special(is_time, field, columns, column, row);
+            let quote = columns.quote as u8;
+            return self.put_special(is_time, field, columns.data, quote, column, row);
         }
         row.span(field, column.start, column.end);
     }
 
     /// Puts a cell that is the time, or that has doubled quotes.
     #[inline(never)]
-    fn put_special<S>(&mut self, is_time: bool, field: FieldId, columns: &Columns<S>, column: &Column, row: &mut Row) {
+    fn put_special(
+        &mut self,
+        is_time: bool,
+        field: FieldId,
+        data: &[u8],
+        quote: u8,
+        column: &Column,
+        row: &mut Row,
+    ) {
         let reader = self.time.as_mut().filter(|_| is_time).map(|time| &mut time.reader);
-        let bytes = &columns.data[column.start..column.end];
+        let bytes = &data[column.start..column.end];
         let mut time = None;
         if column.doubled {
             row.make(field, |made| {
                 let from = made.len();
-                undouble(bytes, columns.quote as u8, made);
+                undouble(bytes, quote, made);
                 time = reader.and_then(|reader| reader.read(&made[from..]));
             });
         } else {

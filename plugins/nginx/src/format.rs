@@ -1,5 +1,7 @@
 //! Reading an nginx `log_format`.
 
+use weir_plugin::template::cut;
+
 const COMBINED: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent""#;
 const MAIN: &str = r#"$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent" "$http_x_forwarded_for""#;
 
@@ -34,8 +36,9 @@ impl Format {
         let mut parsed = Format { prefix: Vec::new(), steps: Vec::<Step>::new() };
         let mut rest = text;
         while let Some(dollar) = rest.find('$') {
-            parsed.literal(&rest[..dollar]);
-            let (variable, after) = variable(&rest[dollar..])?;
+            let (before, from) = cut(rest, dollar);
+            parsed.literal(before);
+            let (variable, after) = variable(from)?;
             if let Some(last) = parsed.steps.last()
                 && last.until.is_empty()
             {
@@ -44,7 +47,7 @@ impl Format {
             if parsed.steps.iter().any(|step| step.variable == variable) {
                 return Err(format!("format: ${variable} stands in it twice"));
             }
-            let quoted = dollar > 0 && rest[..dollar].ends_with('"') && after.starts_with('"');
+            let quoted = before.ends_with('"') && after.starts_with('"');
             parsed.steps.push(Step { variable: variable.to_owned(), until: Vec::new(), quoted });
             rest = after;
         }
@@ -70,11 +73,13 @@ fn variable(text: &str) -> Result<(&str, &str), String> {
     let name = |text: &str| text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
     let (variable, rest) = match text.strip_prefix("${") {
         Some(braced) => {
-            let end = name(braced);
-            let rest = braced[end..].strip_prefix('}');
-            (&braced[..end], rest.ok_or_else(|| format!("format: `${{{}` has no `}}`", &braced[..end]))?)
+            let (variable, rest) = cut(braced, name(braced));
+            (variable, rest.strip_prefix('}').ok_or_else(|| format!("format: `${{{variable}` has no `}}`"))?)
         }
-        None => text[1..].split_at(name(&text[1..])),
+        None => {
+            let text = text.strip_prefix('$').unwrap_or(text);
+            cut(text, name(text))
+        }
     };
     match variable {
         "" => Err("format: `$` without a variable's name".to_owned()),

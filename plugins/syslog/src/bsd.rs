@@ -28,7 +28,7 @@ impl Bsd {
         Bsd {
             years: Years { year, zone },
             last: None,
-            with_year: Cached::new(Format::parse("%b %e %Y %T").expect("the pattern is of this source")),
+            with_year: Cached::new(Format::known("%b %e %Y %T")),
             rfc3339: Cached::new(Format::Rfc3339),
             timestamp: text("timestamp"),
             hostname: text("hostname"),

@@ -82,15 +82,18 @@ impl Ietf {
     /// Puts structured data, and says where it ends.
     #[inline(never)]
     fn structured(&mut self, data: &[u8], at: usize, end: usize, row: &mut Row) -> Result<usize, &'static str> {
+        if self.mode == StructuredData::Json {
+            let mut stop = Ok(end);
+            row.make(self.structured_json, |made| stop = structured::write_json(data, at, end, made));
+            return stop;
+        }
         let stop = structured::end(data, at, end)?;
-        let elements = &data[at..stop];
         match self.mode {
-            StructuredData::Drop => {}
+            StructuredData::Drop | StructuredData::Json => {}
             StructuredData::Raw => row.span(self.structured_data, at, stop),
-            StructuredData::Json => row.make(self.structured_json, |made| structured::write_json(elements, made)),
             StructuredData::Fields => {
                 self.keys.begin(row);
-                structured::parameters(elements, |id, parameter| {
+                structured::parameters(&data[at..stop], |id, parameter| {
                     let Some((name, value)) = parameter else { return };
                     self.name.clear();
                     self.name.extend_from_slice(id);

@@ -1,6 +1,6 @@
 //! RFC 5424's structured data: `[id name="value" name="value"][id]`.
 
-use weir_plugin::scan::{find, find_in, find2};
+use weir_plugin::scan::{append, find, find_in, find2};
 
 const BROKEN: &str = "structured data is broken";
 
@@ -77,56 +77,85 @@ fn pieces<'d>(value: &'d [u8], mut each: impl FnMut(&'d [u8])) {
     each(&value[from..]);
 }
 
-/// Appends the elements as an object of objects.
-pub fn write_json(elements: &[u8], out: &mut Vec<u8>) {
-    // Looked for once in all of it: most texts are shorter than what is looked at in one step. Without a backslash no value
-    // has a quote either.
+/// Appends the elements that begin at `at` as an object of objects, and says where they end.
+pub fn write_json(data: &[u8], at: usize, end: usize, out: &mut Vec<u8>) -> Result<usize, &'static str> {
     const SPECIAL: [(u8, u8); 2] = [(0, 0x1f), (b'\\', b'\\')];
-    if find_in(elements, 0, elements.len(), &SPECIAL).is_some() {
-        return write_members(elements, out, write_string, write_string);
+    let from = out.len();
+    // Looked for once in all of it: most texts are shorter than what is looked at in one step.
+    let stop = write_plain(data, at, end, out).filter(|stop| find_in(data, at, *stop, &SPECIAL).is_none());
+    if let Some(stop) = stop {
+        return Ok(stop);
     }
-    let write_name = |name: &[u8], out: &mut Vec<u8>| match name.contains(&b'"') {
-        true => write_string(name, out),
-        false => write_plain(name, out),
-    };
-    write_members(elements, out, write_name, write_plain);
+    out.truncate(from);
+    let stop = self::end(data, at, end)?;
+    write_members(&data[at..stop], out);
+    Ok(stop)
 }
 
-/// Appends the elements, their texts by these two.
+/// The same, read and written in one pass, of elements without escapes; none if there is anything else.
 #[inline(always)]
-fn write_members(
-    elements: &[u8],
-    out: &mut Vec<u8>,
-    write_name: impl Fn(&[u8], &mut Vec<u8>),
-    write_value: impl Fn(&[u8], &mut Vec<u8>),
-) {
+fn write_plain(data: &[u8], mut at: usize, end: usize, out: &mut Vec<u8>) -> Option<usize> {
+    const AFTER_ID: [(u8, u8); 3] = [(b' ', b' '), (b'"', b'"'), (b']', b']')];
+    if at == end || data[at] != b'[' {
+        return None;
+    }
+    out.extend_from_slice(b"{\"");
+    loop {
+        let mut next = find_in(data, at + 1, end, &AFTER_ID).filter(|next| *next > at + 1)?;
+        append(data, at + 1, next, out);
+        out.extend_from_slice(b"\":{");
+        let mut before: &[u8] = b"\"";
+        while data[next] == b' ' {
+            let equals = find2(data, next, end, b'=', b'"').filter(|equals| *equals > next + 1)?;
+            if data[equals] != b'=' || data.get(equals + 1) != Some(&b'"') {
+                return None;
+            }
+            let quote = find(data, equals + 2, end, b'"')?;
+            out.extend_from_slice(before);
+            append(data, next + 1, equals, out);
+            out.extend_from_slice(b"\":");
+            append(data, equals + 1, quote + 1, out);
+            before = b",\"";
+            next = quote + 1;
+            if next == end {
+                return None;
+            }
+        }
+        if data[next] != b']' {
+            return None;
+        }
+        at = next + 1;
+        if at == end || data[at] != b'[' {
+            out.extend_from_slice(b"}}");
+            return Some(at);
+        }
+        out.extend_from_slice(b"},\"");
+    }
+}
+
+/// Appends well formed elements as an object of objects, whatever is in them.
+#[inline(never)]
+fn write_members(elements: &[u8], out: &mut Vec<u8>) {
     let mut is_first = true;
     parameters(elements, |id, parameter| {
         match parameter {
             None => {
                 out.extend_from_slice(if is_first { b"{" } else { b"}," });
-                write_name(id, out);
+                write_string(id, out);
                 out.extend_from_slice(b":{");
             }
             Some((name, value)) => {
                 if out.last() != Some(&b'{') {
                     out.push(b',');
                 }
-                write_name(name, out);
+                write_string(name, out);
                 out.push(b':');
-                write_value(value, out);
+                write_string(value, out);
             }
         }
         is_first = false;
     });
     out.extend_from_slice(b"}}");
-}
-
-#[inline]
-fn write_plain(text: &[u8], out: &mut Vec<u8>) {
-    out.push(b'"');
-    out.extend_from_slice(text);
-    out.push(b'"');
 }
 
 fn write_string(text: &[u8], out: &mut Vec<u8>) {
@@ -154,4 +183,32 @@ fn write_escaped(text: &[u8], out: &mut Vec<u8>) {
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn one_pass_and_two_say_the_same(
+            elements in "(\\[[ab]{1,2}( [ab]{1,20}=\"[ab \\]=\u{1}]{0,40}\"){0,3}\\]){0,3}",
+            end in "[\\[\\]\"\\\\=a -]{0,12}",
+            behind in "[x\"]{0,20}",
+        ) {
+            let line = format!("-{elements}{end}");
+            let data = format!("{line}{behind}");
+            let (data, mut out) = (data.as_bytes(), b"before".to_vec());
+            let by_two = super::end(data, 1, line.len()).map(|stop| {
+                let mut out = b"before".to_vec();
+                write_members(&data[1..stop], &mut out);
+                (stop, out)
+            });
+            let by_one = write_json(data, 1, line.len(), &mut out);
+            prop_assert_eq!(by_one.map(|stop| (stop, out.clone())), by_two);
+            prop_assert!(by_one.is_ok() || out == b"before");
+        }
+    }
 }

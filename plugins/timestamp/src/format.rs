@@ -110,18 +110,23 @@ impl Format {
 }
 
 fn rfc3339() -> Vec<Piece> {
-    let mut all = pieces("%Y-%m-%d").expect("a known pattern");
+    let mut all = known("%Y-%m-%d");
     all.push(Piece::Between);
-    all.extend(pieces("%H:%M:%S").expect("a known pattern"));
+    all.extend(known("%H:%M:%S"));
     all.extend([Piece::Fraction, Piece::Space, Piece::MaybeOffset]);
     all
 }
 
 fn rfc2822() -> Vec<Piece> {
     let mut all = vec![Piece::Weekday];
-    all.extend(pieces("%d %b %Y %H:%M").expect("a known pattern"));
+    all.extend(known("%d %b %Y %H:%M"));
     all.extend([Piece::Part(b'o'), Piece::Space, Piece::Part(b'Z')]);
     all
+}
+
+/// The pieces of a pattern that is right.
+fn known(pattern: &'static str) -> Vec<Piece> {
+    pieces(pattern).unwrap_or_else(|why| panic!("{why}"))
 }
 
 fn pieces(pattern: &str) -> Result<Vec<Piece>, String> {

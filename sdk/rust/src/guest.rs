@@ -74,7 +74,8 @@ pub fn process<P: BatchPlugin>(
     cell.with_borrow_mut(|cell| {
         let cell = cell.as_mut().expect("configure comes before process");
         if cell.runner.is_bloated() {
-            cell.runner = Runner::new(&cell.settings).expect("the settings were accepted before");
+            let runner = Runner::new(&cell.settings);
+            cell.runner = runner.unwrap_or_else(|why| panic!("the settings were accepted before, and now: {why}"));
         }
         cell.runner.process(input, last)
     })

@@ -95,6 +95,23 @@ impl Iterator for Hits<'_> {
     }
 }
 
+/// Appends `data[start..end]`, in blocks: a call that copies costs as much as a hundred bytes do, and short texts are many.
+///
+/// `data` may go on beyond `end`, and is best given whole.
+#[inline(always)]
+pub fn append(data: &[u8], start: usize, end: usize, out: &mut Vec<u8>) {
+    let (mut at, all) = (start, out.len() + (end - start));
+    while at < end {
+        let Some(block) = data.get(at..at + BLOCK) else {
+            out.extend_from_slice(&data[at..end]);
+            return;
+        };
+        out.extend_from_slice(<&[u8; BLOCK]>::try_from(block).expect("a block has its length"));
+        at += BLOCK;
+    }
+    out.truncate(all);
+}
+
 /// Whether two slices have the same bytes: without a call, eight at a time.
 #[inline]
 pub fn equal(a: &[u8], b: &[u8]) -> bool {
@@ -261,6 +278,18 @@ mod tests {
                         assert_eq!(find_in(&data, start, end, &[(0, 0), (b'w', b'x')]), expected);
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_appended_is_what_is_there_and_nothing_else() {
+        let data: Vec<u8> = (0..60).collect();
+        for start in 0..=data.len() {
+            for end in start..=data.len() {
+                let mut out = b"before".to_vec();
+                append(&data, start, end, &mut out);
+                assert_eq!(out, [b"before", &data[start..end]].concat());
             }
         }
     }

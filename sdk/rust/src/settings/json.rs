@@ -252,7 +252,8 @@ impl Parser<'_> {
             (true, true) if value <= i64::MAX as u64 => Json::Signed(-(value as i64)),
             _ => {
                 let number = scaled(value, exponent);
-                let text = self.text[start - usize::from(negative)..self.at].to_owned();
+                // It is never outside of the text; slices of text that could be bring a table of Unicode with them.
+                let text = self.text.get(start - usize::from(negative)..self.at).unwrap_or_default().to_owned();
                 Json::Float(if negative { -number } else { number }, text)
             }
         })

@@ -63,13 +63,37 @@ fn functions(names: NameSectionReader) -> Result<NameSection> {
         if let Name::Function(map) = subsection? {
             for naming in map {
                 let naming = naming?;
-                functions.append(naming.index, &short(&format!("{:#}", rustc_demangle::demangle(naming.name))));
+                let name = format!("{:#}", rustc_demangle::demangle(naming.name));
+                functions.append(naming.index, &short(&without_placeholders(&name)));
             }
         }
     }
     let mut section = NameSection::new();
     section.functions(&functions);
     Ok(section)
+}
+
+/// The name without parameters that stand for any type: `Vec<T,A>::push` is `Vec::push`.
+fn without_placeholders(name: &str) -> String {
+    let is_placeholder =
+        |text: &str| matches!(text.trim().as_bytes(), [b'A'..=b'Z' | b'_'] | [b'A'..=b'Z', b'0'..=b'9']);
+    let mut out = String::with_capacity(name.len());
+    let mut rest = name;
+    while let Some(open) = rest.find('<') {
+        let (before, from) = rest.split_at(open);
+        out.push_str(before);
+        rest = match from[1..].split_once('>') {
+            Some((list, behind)) if !before.is_empty() && list.split(',').all(is_placeholder) => {
+                out.truncate(out.trim_end_matches(':').len());
+                behind
+            }
+            _ => {
+                out.push('<');
+                &from[1..]
+            }
+        };
+    }
+    out + rest
 }
 
 /// The name with each type inside of `<` and `>` without its path. What a function belongs to keeps it:
@@ -146,6 +170,21 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_for_any_type_is_left_out() {
+        for (name, expected) in [
+            ("alloc::vec::Vec<T,A1>::push", "alloc::vec::Vec::push"),
+            ("alloc::raw_vec::RawVecInner<_>::grow::<A, B>", "alloc::raw_vec::RawVecInner::grow"),
+            ("<a::Map<I,F> as b::Iterator<T>>::next", "<a::Map as b::Iterator>::next"),
+            ("<T as core::any::Any>::type_id", "<T as core::any::Any>::type_id"),
+            ("a::b<U8>::c<T,u8>", "a::b::c<T,u8>"),
+            ("<T>::f", "<T>::f"),
+            ("a::f<", "a::f<"),
+        ] {
+            assert_eq!(without_placeholders(name), expected);
+        }
+    }
+
+    #[test]
     fn a_component_loses_the_names_of_its_parts_and_nothing_else() {
         use wasm_encoder::{Component, ModuleSection};
         let custom =
@@ -171,7 +210,7 @@ mod tests {
 
     #[test]
     fn names_are_readable_and_the_rest_stays() {
-        let plain = module("weir_plugin::guest::Runner<P>::new");
+        let plain = module("weir_plugin::guest::Runner::new");
         let mangled = module("_ZN11weir_plugin5guest15Runner$LT$P$GT$3new17h8d546e624d556c1cE");
         assert_eq!(readable(&mangled).unwrap(), plain);
         assert_eq!(readable(&plain).unwrap(), plain);
