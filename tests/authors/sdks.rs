@@ -1,7 +1,7 @@
 //! The SDKs for Python and JavaScript by themselves: their own tests, and their types.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::{Site, cache_home, repository};
@@ -28,11 +28,68 @@ fn pythons_tests_pass() {
     assert!(said.contains("\nRan ") && !said.contains("Ran 0 tests"), "{said}");
 }
 
-#[test]
-fn python_is_typed() {
+/// A Python with pip, which is the tests' own.
+fn python() -> Command {
     let mut setup = Command::new("python3");
     let python = succeeds(setup.arg(repository().join("tests/servers/setup.py")).arg(cache_home()));
-    let mut mypy = Command::new(python.lines().last().unwrap());
+    Command::new(python.lines().last().unwrap())
+}
+
+/// A copy of an SDK, in which a package manager may leave what it likes.
+fn copy(site: &Site, language: &str) -> PathBuf {
+    succeeds(Command::new("cp").arg("-r").arg(sdk(language)).arg(site.path("sdk")));
+    site.path("sdk")
+}
+
+/// Names of the files in a directory.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let files = entries.filter(|entry| entry.file_type().unwrap().is_file());
+    let mut names: Vec<_> = files.map(|entry| entry.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn what_pip_makes_of_the_python_sdk_has_all_of_it() {
+    let site = Site::new();
+    let (sdk, wheels, installed) = (copy(&site, "python"), site.path("wheels"), site.path("installed"));
+    let pip = ["-m", "pip", "--disable-pip-version-check"];
+    succeeds(python().args(pip).args(["wheel", "--quiet", "--no-deps", "-w"]).arg(&wheels).arg(&sdk));
+    let wheel = wheels.join("weir_plugin-0.1.0-py3-none-any.whl");
+    succeeds(python().args(pip).args(["install", "--quiet", "--no-deps", "--target"]).arg(&installed).arg(&wheel));
+    let expected = names(&self::sdk("python").join("weir_plugin"));
+    assert!(expected.contains(&"py.typed".to_owned()));
+    assert_eq!(names(&installed.join("weir_plugin")), expected);
+    // Its own tests, of what is installed.
+    fs::remove_dir_all(sdk.join("weir_plugin")).unwrap();
+    let said = succeeds(python().args(["-m", "unittest"]).current_dir(&sdk).env("PYTHONPATH", &installed));
+    assert!(said.contains("\nRan ") && !said.contains("Ran 0 tests"), "{said}");
+}
+
+#[test]
+fn what_npm_makes_of_the_javascript_sdk_has_all_of_it() {
+    let site = Site::new();
+    let sdk = copy(&site, "js");
+    succeeds(Command::new("npm").args(["pack", "--silent"]).current_dir(&sdk));
+    fs::create_dir(site.path("user")).unwrap();
+    site.write("user/package.json", r#"{ "private": true }"#);
+    let install = ["install", "--no-audit", "--no-fund", "--offline", "../sdk/weir-plugin-0.1.0.tgz"];
+    succeeds(Command::new("npm").args(install).current_dir(site.path("user")));
+    let installed = site.path("user/node_modules/weir-plugin");
+    assert_eq!(names(&installed), ["README.md", "package.json"]);
+    assert_eq!(names(&installed.join("src")), names(&sdk.join("src")));
+    // All that it exports to authors is found.
+    let code = "import * as sdk from 'weir-plugin'; import * as testing from 'weir-plugin/testing';
+console.log(typeof sdk.fail, typeof testing.Harness);";
+    let mut node = Command::new("node");
+    let said = succeeds(node.args(["--input-type=module", "-e", code]).current_dir(site.path("user")));
+    assert_eq!(said, "function function\n");
+}
+
+#[test]
+fn python_is_typed() {
+    let mut mypy = python();
     mypy.args(["-m", "mypy", "--cache-dir"]).arg(cache_home().join("mypy")).current_dir(sdk("python"));
     let said = succeeds(&mut mypy);
     assert!(said.starts_with("Success: no issues found in "), "{said}");

@@ -10,6 +10,7 @@ does makes a run slower and never faster.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,11 +57,11 @@ def measured(weir: str, wasm: Path, arguments: list[str]) -> tuple[int, dict[str
 
 def main() -> None:
     weir, plugins, project = sys.argv[1], Path(sys.argv[2]), Path(__file__).parent.parent.parent
-    built = {}
+    built, tools = {}, {**os.environ, "WEIR_TOOLS": str(plugins.resolve().parent / "tmp" / "tools")}
     for language in ("python", "js"):
         out = plugins / f"examples-{language}"
         example = project / "sdk" / language / "examples" / "nginx"
-        subprocess.run([weir, "plugin", "build", example, "--out", out], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([weir, "plugin", "build", example, "--out", out], check=True, stdout=subprocess.DEVNULL, env=tools)
         built[language] = out / "nginx.wasm"
     inputs = plugins / "lines"
     inputs.mkdir(exist_ok=True)

@@ -181,6 +181,7 @@ impl Site {
             .current_dir(self.dir.path())
             .env("XDG_CACHE_HOME", cache_home())
             .env("WEIR_PLUGIN_DIR", plugins())
+            .env("WEIR_TOOLS", cache_home().join("tools"))
             .stdin(Stdio::null());
     }
 

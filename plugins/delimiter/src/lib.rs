@@ -123,7 +123,9 @@ impl Plugin for Delimiter {
         let separator = config.separator.unwrap_or_else(|| preset.separator.to_owned());
         let quote = match config.quote {
             Some(quote) if !quote.is_ascii() => return Err(format!("quote must be an ASCII character, not `{quote}`")),
-            Some(quote) if separator.chars().any(|c| c == quote) => return Err(format!("quote: `{quote}` is in the separator")),
+            Some(quote) if separator.chars().any(|c| c == quote) => {
+                return Err(format!("quote: `{quote}` is in the separator"));
+            }
             quote => quote.map_or(NO_QUOTE, |quote| quote as u16),
         };
         let own_columns = config.fields.is_some();
@@ -254,15 +256,7 @@ impl Shape {
 
     /// Puts a cell that is the time, or that has doubled quotes.
     #[inline(never)]
-    fn put_special(
-        &mut self,
-        is_time: bool,
-        field: FieldId,
-        data: &[u8],
-        quote: u8,
-        column: &Column,
-        row: &mut Row,
-    ) {
+    fn put_special(&mut self, is_time: bool, field: FieldId, data: &[u8], quote: u8, column: &Column, row: &mut Row) {
         let reader = self.time.as_mut().filter(|_| is_time).map(|time| &mut time.reader);
         let bytes = &data[column.start..column.end];
         let mut time = None;

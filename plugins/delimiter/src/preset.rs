@@ -126,10 +126,12 @@ impl Preset {
 impl Defaults {
     /// Names and kinds of the columns, in order; none if the preset does not say.
     pub fn columns(&self) -> impl Iterator<Item = (&'static str, Kind)> {
-        self.columns.split_ascii_whitespace().map(|column| match (column.strip_suffix(":i"), column.strip_suffix(":f")) {
-            (Some(name), _) => (name, Kind::Integer),
-            (_, Some(name)) => (name, Kind::Float),
-            _ => (column, Kind::Text),
+        self.columns.split_ascii_whitespace().map(|column| {
+            match (column.strip_suffix(":i"), column.strip_suffix(":f")) {
+                (Some(name), _) => (name, Kind::Integer),
+                (_, Some(name)) => (name, Kind::Float),
+                _ => (column, Kind::Text),
+            }
         })
     }
 }

@@ -10,6 +10,10 @@ use crate::plugin::{BatchPlugin, Settings};
 use crate::schema::Schema;
 use crate::settings;
 
+#[cfg(all(target_family = "wasm", feature = "allocator"))]
+#[global_allocator]
+static ALLOCATOR: talc::wasm::WasmDynamicTalc = talc::wasm::new_wasm_dynamic_allocator();
+
 /// Fields that data may name before they are forgotten: a batch carries the names of all fields.
 const MOST_NAMED_FIELDS: usize = 512;
 

@@ -58,8 +58,8 @@ pub fn build(dir: &Path, out: &Path) -> Result<Built> {
     let package = Package::read(dir)?;
     let tools = format!("{COMPONENTIZE_QJS} {ESBUILD} {DRIVER} {}", sdk::version());
     unless_unchanged(dir, out, &tools, |own| {
-        let node = Node::find()?;
-        let tools = node.componentize_qjs()?;
+        let node = Node::find(own)?;
+        let tools = node.componentize_qjs(own)?;
         if package.has_dependencies && !is_installed(dir, own) {
             eprintln!("installing what its package.json needs: npm install");
             node.npm(dir, &["install"])?;

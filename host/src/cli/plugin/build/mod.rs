@@ -34,8 +34,8 @@ use crate::sandbox::admission;
 ///
 /// A directory with a Cargo.toml is built as Rust, with a pyproject.toml as Python, with a package.json as JavaScript or
 /// TypeScript. What a build needs is installed by its own package manager, after saying so: Rust's target
-/// wasm32-unknown-unknown by rustup (or Debian's packages, as root), componentize-py by pip, esbuild and
-/// componentize-qjs by npm.
+/// wasm32-unknown-unknown by rustup (or Debian's packages, as root); into the project's .weir/tools, or the directory
+/// that WEIR_TOOLS names, which projects may share, componentize-py by pip, esbuild and componentize-qjs by npm.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directories of the projects, each with a Cargo.toml, a pyproject.toml or a package.json

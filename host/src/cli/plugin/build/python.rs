@@ -85,7 +85,7 @@ pub fn build(dir: &Path, out: &Path) -> Result<Built> {
         let packages = package.install(&python, at)?;
         let path = [at, &package.source, &sdk, &packages];
         let described = package.describe(&python, &path)?;
-        let component = package.componentize(&python, at, &path)?;
+        let component = package.componentize(&python, own, at, &path)?;
         package.project.finish(component, &described, out)
     })
 }
@@ -172,8 +172,8 @@ impl Package {
         serde_json::from_slice(said).context("reading what the module says of itself")
     }
 
-    fn componentize(&self, python: &Python, at: &Path, path: &[&Path]) -> Result<Vec<u8>> {
-        let tool = python.componentize_py()?;
+    fn componentize(&self, python: &Python, own: &Path, at: &Path, path: &[&Path]) -> Result<Vec<u8>> {
+        let tool = python.componentize_py(own)?;
         let main = format!("import {}\nfrom weir_plugin.guest import Processor\n", self.module);
         fs::write(at.join(format!("{MAIN}.py")), main)?;
         let made = at.join("plugin.wasm");

