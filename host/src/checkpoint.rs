@@ -12,6 +12,7 @@ mod backup;
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::RangeBounds;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -44,6 +45,8 @@ type Key = (String, FileId);
 pub struct Checkpoint {
     store: Mutex<Store>,
     dirty: Mutex<HashMap<Key, Change>>,
+    /// Held by whoever writes: what another has taken is written, or noted again, before a flush ends.
+    flushing: Mutex<()>,
     /// Where the second file is, and when it was last written.
     backup: Option<(PathBuf, Mutex<Option<Instant>>)>,
 }
@@ -104,7 +107,8 @@ impl Checkpoint {
             }
         };
         let store = Mutex::new(Store { database: Some(database), path: Some(path.to_owned()) });
-        let checkpoint = Checkpoint { store, dirty: Mutex::default(), backup: Some((backup, Mutex::new(None))) };
+        let (dirty, flushing, backup) = (Mutex::default(), Mutex::default(), Some((backup, Mutex::new(None))));
+        let checkpoint = Checkpoint { store, dirty, flushing, backup };
         checkpoint.prepare().with_context(describe)?;
         for (key, position) in restored.unwrap_or_default() {
             checkpoint.lock().insert(key, Change::Set(position));
@@ -117,7 +121,7 @@ impl Checkpoint {
     pub fn in_memory() -> Result<Self> {
         let database = Database::builder().create_with_backend(redb::backends::InMemoryBackend::new())?;
         let store = Mutex::new(Store { database: Some(database), path: None });
-        let checkpoint = Checkpoint { store, dirty: Mutex::default(), backup: None };
+        let checkpoint = Checkpoint { store, dirty: Mutex::default(), flushing: Mutex::default(), backup: None };
         checkpoint.prepare()?;
         Ok(checkpoint)
     }
@@ -138,8 +142,9 @@ impl Checkpoint {
 
     /// The positions of a logstore's files.
     pub fn load(&self, logstore: &str) -> Result<HashMap<FileId, Position>> {
-        let rows = self.with(rows)?.into_iter().filter(|((of, _), _)| of == logstore);
-        Ok(rows.map(|((_, file), position)| (file, position)).collect())
+        let (first, last) = ((logstore, 0, 0), (logstore, u64::MAX, u64::MAX));
+        let rows = self.with(|database| rows(database, first..=last))?;
+        Ok(rows.into_iter().map(|((_, file), position)| (file, position)).collect())
     }
 
     /// Notes a position, to be written with the next [`Checkpoint::flush`].
@@ -167,6 +172,7 @@ impl Checkpoint {
 
     /// Writes what was noted, and syncs it.
     pub fn flush(&self) -> Result<()> {
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
         let dirty = std::mem::take(&mut *self.lock());
         if !dirty.is_empty() {
             let written = self.with(|database| write(database, &dirty));
@@ -191,7 +197,7 @@ impl Checkpoint {
     pub fn back_up(&self) -> Result<()> {
         let Some((path, written)) = &self.backup else { return Ok(()) };
         *written.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        backup::write(path, &self.with(rows)?).context("writing the backup of the checkpoint")
+        backup::write(path, &self.with(all_rows)?).context("writing the backup of the checkpoint")
     }
 
     fn backup_age(&self) -> Option<Duration> {
@@ -237,7 +243,7 @@ pub fn read(path: &Path) -> Result<Vec<(Key, Position)>> {
         let copy = directory.path().join("checkpoint.redb");
         fs::copy(path, &copy)?;
         match open_sound(&copy) {
-            Ok(database) => return rows(&database),
+            Ok(database) => return all_rows(&database),
             Err(Unusable::Damaged(reason)) => last = anyhow!("it is damaged: {reason}"),
             Err(Unusable::Error(error)) => last = error,
             Err(Unusable::InUse) => {}
@@ -247,10 +253,15 @@ pub fn read(path: &Path) -> Result<Vec<(Key, Position)>> {
     Err(last)
 }
 
-fn rows(database: &Database) -> Result<Vec<(Key, Position)>> {
+fn all_rows(database: &Database) -> Result<Vec<(Key, Position)>> {
+    rows(database, ("", 0, 0)..)
+}
+
+/// The rows of these logstores and files.
+fn rows<'k>(database: &Database, keys: impl RangeBounds<(&'k str, u64, u64)> + 'k) -> Result<Vec<(Key, Position)>> {
     let table = database.begin_read()?.open_table(POSITIONS)?;
     let mut all = Vec::new();
-    for row in table.iter()? {
+    for row in table.range(keys)? {
         let (key, value) = row?;
         let (logstore, device, inode) = key.value();
         all.push(((logstore.to_owned(), FileId { device, inode }), serde_json::from_slice(value.value())?));
@@ -324,7 +335,7 @@ fn open_sound(path: &Path) -> Result<Database, Unusable> {
             Err(error) => return Err(Unusable::Damaged(error.to_string())),
         }
         let is_new = database.begin_read().is_ok_and(|read| read.open_table(POSITIONS).is_err());
-        match rows(&database) {
+        match all_rows(&database) {
             Err(error) if !is_new => Err(Unusable::Damaged(format!("{error:#}"))),
             _ => Ok(database),
         }

@@ -53,30 +53,20 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Follow files, parse them with their logstore's plugins, and ship the result
     Run(run::Args),
-    /// Send lines from standard input through plugins to standard output: try a parser at once
     Pipe(pipe::Args),
-    /// Say all that is wrong with a configuration
     Check(check::Args),
-    /// Show how a running agent is: projects, logstores, plugins and sinks
     Status(status::Args),
-    /// Show the same live
     Top(top::Args),
-    /// Show events of a logstore as they come, a line of JSON each
     Tap(tap::Args),
-    /// Say whether a running agent works: the exec probe of a container
     Health(health::Args),
-    /// Have a running agent read its configuration again
     Reload(reload::Args),
-    /// Say how far each file has been read and settled
     Checkpoints(checkpoints::Args),
     /// See, send again or remove the events that destinations have refused
     DeadLetters {
         #[command(subcommand)]
         command: dead_letters::Command,
     },
-    /// See the main job done on generated logs, explained as it goes
     Demo(demo::Args),
     /// Write test logs, at a rate
     MockLog(mock_log::MockLog),

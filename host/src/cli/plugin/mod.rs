@@ -21,15 +21,10 @@ use clap::Subcommand;
 pub enum Command {
     /// Begin a plugin: a project with a parser, its tests, and the SDK
     New(new::Args),
-    /// Build plugins into components
     Build(build::Args),
-    /// Run a plugin's golden cases, and try its manners
     Test(test::Args),
-    /// Say what an agent would say to a plugin
     Check(check::Args),
-    /// Show what is in a plugin: its name, settings, imports and sizes
     Inspect(inspect::Args),
-    /// Measure plugins: speed, fuel, memory, and how far they are from each limit
     Bench(bench::Args),
     Push(Box<push::Args>),
     Pull(pull::Args),
