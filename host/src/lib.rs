@@ -18,7 +18,7 @@
 //! - [`secret`] reads secrets, again when their files change; [`signing`] signs plugins, and checks signatures.
 //! - [`confine`] takes from the process what its configuration does not need.
 //! - [`environment`] has variables with more than one name, [`hint`] says what was probably meant.
-//! - [`budget`] counts a project's memory, [`books`] has all accounts together,
+//! - [`budget`] counts a project's memory, `cgroup` knows what there is, [`books`] has all accounts together,
 //!   [`heap`] gives memory back to the system, [`pace`] says how often little is read.
 //! - [`agent`] puts a configuration to work, [`sinks`] those of its sinks that are used; [`cli`] has one file a command.
 //! - [`author`] tries plugins for those who write them.
@@ -31,6 +31,7 @@ pub mod agent;
 pub mod author;
 pub mod books;
 pub mod budget;
+mod cgroup;
 pub mod checkpoint;
 pub mod cli;
 pub mod clock;

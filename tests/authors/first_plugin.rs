@@ -29,6 +29,12 @@ const KEPT: [&str; 12] = [
     "PYENV_ROOT",
 ];
 
+/// What a project's CI does, but for what sets a machine up.
+const JOB: &str = "cp .github/workflows/plugin.yml ..
+sed -n 's/^ *- run: //p' ../plugin.yml | grep -v -e '|' -e rustup > ../job
+sh -e ../job
+";
+
 #[test]
 fn in_rust() {
     follow("docs/first-plugin.md", "rust", "true");
@@ -62,6 +68,7 @@ fn follow(page: &str, language: &str, replace: &str) {
     let site = Site::new();
     let plugins = fenced(&text, language);
     assert!(plugins.is_empty() || plugins.len() == SHOWN.len(), "{page}: {plugins:?}");
+    blocks.push(JOB.into());
     for (i, (code, (line, _))) in plugins.iter().zip(SHOWN).enumerate() {
         site.write(&format!("plugin{i}"), code);
         let block = site.path(format!("plugin{i}"));
@@ -86,6 +93,12 @@ fn follow(page: &str, language: &str, replace: &str) {
         let at = rest.find(line).unwrap_or_else(|| panic!("{page}: nothing says {line} in its place:\n{said}"));
         rest = &rest[at + line.len()..];
     }
+
+    let workflow = fs::read_to_string(site.path("empty/plugin.yml")).unwrap();
+    assert!(saphyr_parser::Parser::new_from_str(&workflow).all(|event| event.is_ok()), "{workflow}");
+    let job = fs::read_to_string(site.path("empty/job")).unwrap();
+    assert_eq!(job.lines().take(2).collect::<Vec<_>>(), ["weir plugin build .", "weir plugin test ."]);
+    assert_eq!(job.lines().count(), 3, "{job}");
 
     let times = fs::read_to_string(site.path("times")).unwrap();
     let times: Vec<f64> = times.lines().map(|line| line.parse().unwrap()).collect();

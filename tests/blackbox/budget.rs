@@ -14,6 +14,9 @@ use crate::harness::{Site, access_log, beside, plugins};
 const HUNGRY: usize = 6;
 const BUDGET: u64 = 96 << 20;
 
+/// The memory of the project that it must not harm.
+const GOODS: u64 = 40 << 20;
+
 /// What all else takes: the agent itself, the good logstore, and a turn of each worker.
 const BESIDE: u64 = 40 << 20;
 
@@ -24,10 +27,11 @@ const GOOD: u64 = 20_000;
 /// A configuration of projects and logstores, which may use the sinks `out` and `stuck`.
 fn config(site: &Site, projects: &str, logstores: &str) {
     let text = format!(
-        "data_dir: data\nplugin_dirs: [{:?}]\nworkers: 2\nprojects: {{ {projects} }}\nlogstores:\n{logstores}sinks:\n  \
+        "data_dir: data\nplugin_dirs: [{:?}]\nworkers: 2\nmemory: {}MiB\nprojects: {{ {projects} }}\nlogstores:\n{logstores}sinks:\n  \
          out: {{ type: file, path: \"out/{{project}}/{{logstore}}.ndjson\" }}\n  \
          stuck: {{ type: file, path: stuck.ndjson }}\n",
-        plugins()
+        plugins(),
+        (BUDGET + GOODS) >> 20
     );
     site.write("weir.yaml", text);
 }
@@ -65,7 +69,8 @@ fn a_project_at_its_budget_waits_and_harms_no_one() {
             "- {{ name: poor/s{number}, files: {{ root: logs/{number} }}, plugins: [{plugin}], sink: out }}\n"
         );
     }
-    config(&site, &format!("good: {{}}, poor: {{ memory: {}MiB }}", BUDGET >> 20), &logstores);
+    // The other has the rest of what the agent has.
+    config(&site, &format!("good: {{ memory: {}MiB }}", GOODS >> 20), &logstores);
 
     let mut agent = site.start();
     agent.wait_for_lines("good/nginx", GOOD as usize);

@@ -325,6 +325,35 @@ fn files_that_are_too_old_are_left_alone_until_they_are_written() {
 }
 
 #[test]
+fn a_file_of_two_names_that_is_too_old_is_read_once_when_it_is_written() {
+    let site = site("include: ['*'], ignore_older: 7d");
+    let names: Vec<_> = (0..20).map(|number| format!("logs/{number}.log")).collect();
+    for name in &names {
+        site.write(name, numbers(0..100));
+        fs::hard_link(site.path(name), site.path(format!("{name}.1"))).unwrap();
+        let file = File::options().write(true).open(site.path(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(8 * 24 * 3600)).unwrap();
+    }
+    let mut agent = site.start();
+    agent.wait_to_say("running");
+    for name in &names {
+        site.append(name, format!("{name}\n"));
+    }
+    agent.wait_for_lines("a/b", names.len());
+    // It goes on, under either name.
+    for name in &names {
+        site.append(&format!("{name}.1"), format!("{name} again\n"));
+    }
+    agent.wait_for_lines("a/b", 2 * names.len());
+    let count = 2 * names.len() as u64;
+    agent.stop().assert_counts("a/b", [count, count, 0, 0]);
+    let mut expected: Vec<_> = names.iter().flat_map(|name| [name.clone(), format!("{name} again")]).collect();
+    let mut contents = site.contents("a/b");
+    (expected.sort(), contents.sort());
+    assert_eq!(contents, expected);
+}
+
+#[test]
 fn what_is_written_after_a_start_at_the_end_is_read_whatever_happens() {
     let site = site("from: end");
     site.write("logs/a.log", numbers(0..100));

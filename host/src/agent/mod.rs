@@ -36,7 +36,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::books::Books;
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, ConfigErrors, Logstore, Problem};
+use crate::config::{self, Config, ConfigErrors, Logstore, Problem};
 use crate::confine::Needs;
 use crate::event::Tags;
 use crate::heap::Trim;
@@ -69,6 +69,8 @@ pub struct Agent {
     schedule: Arc<Schedule<Scratch>>,
     mode: Mode,
     groups: Vec<String>,
+    /// Bytes that the system gives to all, if it limits that.
+    memory: Option<u64>,
     tags: Arc<Tags>,
     /// What the process is confined to, if it is.
     granted: Option<Needs>,
@@ -112,6 +114,8 @@ pub struct Agent {
 pub struct Options {
     /// The groups that this agent belongs to.
     pub machine_groups: Vec<String>,
+    /// Bytes that the system gives to the agent, if it limits that.
+    pub memory: Option<u64>,
     /// Tags of all events, besides those of their files.
     pub tags: Arc<Tags>,
     /// Follow, or settle what is there.
@@ -169,7 +173,7 @@ impl Agent {
             false => Sandbox::new(Compiler::new(&cache, Whose::Own, options.compile)?)?,
         };
         let registry = Arc::new(Registry::open(&data_dir.join("registry"))?);
-        let config = &for_groups(config, &options.machine_groups);
+        let config = &for_agent(config, &options.machine_groups, options.memory);
         let logs = Arc::<Logs>::default();
         let plugins = Plugins::new(sandbox, &config.plugin_dirs);
         let mut plugins = plugins.with_uploads(registry.clone()).with_logs(logs.clone());
@@ -194,6 +198,7 @@ impl Agent {
         let agent = Agent {
             mode: options.mode,
             groups: options.machine_groups,
+            memory: options.memory,
             tags: options.tags,
             granted: options.granted,
             watch: Watch::start(),
@@ -339,9 +344,15 @@ pub fn is_for(logstore: &Logstore, groups: &[String]) -> bool {
 }
 
 /// The configuration without the logstores that are for others.
-fn for_groups(config: &Config, groups: &[String]) -> Config {
+fn for_agent(config: &Config, groups: &[String], memory: Option<u64>) -> Config {
     let mut config = config.clone();
     config.logstores.retain(|logstore| is_for(logstore, groups));
+    // A quarter is for what belongs to no project, and for what the kernel keeps of files.
+    if let Some(total) = config.memory.or_else(|| memory.map(|bytes| bytes / 4 * 3)) {
+        let runs = |name: &str| config.logstores.iter().any(|logstore| logstore.name.project == name);
+        let projects = config.projects.iter_mut().filter(|(name, _)| runs(name));
+        config::divide_memory(total, projects.map(|(_, project)| project));
+    }
     config
 }
 

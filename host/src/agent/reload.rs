@@ -18,7 +18,7 @@ use super::files::Refusal;
 use super::lanes::{Prepared, RunningLane, chain_beside};
 use super::plugins::{Plugins, Used};
 use super::swap::{is_same, plugins_of, swap, wait_for};
-use super::{Agent, Published, for_groups, lock};
+use super::{Agent, Published, for_agent, lock};
 use crate::config::{Admin, Config, ConfigErrors, Logstore, Place, Problem, ServerTls};
 use crate::confine::Needs;
 use crate::lane::orders::Order;
@@ -98,7 +98,7 @@ impl Agent {
 
     /// The same for whoever has the right to.
     pub(super) fn reload_in_turn(&self, config: &Config, file: &str) -> Result<Changed> {
-        let changed = self.reload_for_us(for_groups(config, &self.groups), file)?;
+        let changed = self.reload_for_us(for_agent(config, &self.groups, self.memory), file)?;
         self.go_on_with_trials();
         Ok(changed)
     }

@@ -8,7 +8,7 @@ use crate::budget::Budget;
 use crate::config::ConfigErrors;
 use crate::hint;
 
-/// Say all that is wrong with a configuration.
+/// Say all that is wrong with a configuration
 ///
 /// Plugins are loaded and given their settings, as the agent would. Exits with 78 if there is any error.
 #[derive(clap::Args)]

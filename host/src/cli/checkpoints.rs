@@ -12,7 +12,7 @@ use crate::source::BEGUN;
 use crate::source::identity::{FileId, Position};
 use crate::source::rotation::is_gzip;
 
-/// Say how far each file has been read and settled.
+/// Say how far each file has been read and settled
 ///
 /// Can be asked while the agent runs: it says what was written to disk last, a second ago or so.
 #[derive(clap::Args)]

@@ -17,7 +17,7 @@ use crate::lane::Tap;
 use crate::mock::{Generator, LogType};
 use crate::sink::ndjson::Ndjson;
 
-/// See the main job done on generated logs, explained as it goes.
+/// See the main job done on generated logs, explained as it goes
 ///
 /// Writes nginx access logs at a rate, tails them through the `nginx` plugin in its sandbox, ships NDJSON to a file,
 /// and accounts for every event. Everything happens in a temporary directory.

@@ -17,7 +17,7 @@ use crate::sink::ndjson::Ndjson;
 use crate::source::CHUNK;
 use crate::source::framing::{Input, LongEvent, Map, Memory, lines};
 
-/// Send lines from standard input through plugins to standard output: try a parser at once.
+/// Send lines from standard input through plugins to standard output: try a parser at once
 ///
 /// Plugins run in the same sandbox, under the same limits, as in the agent. With --watch, a plugin is built and the same
 /// lines are sent through it again, each time one of its files is saved, until Ctrl-C.

@@ -18,6 +18,7 @@ use super::tombstone::{self, Tombstone};
 use crate::admin::Server;
 use crate::agent::keeper::{Keeper, look_at};
 use crate::agent::{self, Agent, GRACE, Options, is_for};
+use crate::cgroup;
 use crate::config::units::{DURATION_HINT, parse_duration, show_duration};
 use crate::config::{Config, ConfigErrors, Confine, Place, Problem};
 use crate::confine::{self, Needs};
@@ -39,7 +40,7 @@ const SETTLING: u32 = 4;
 const LOOK: Duration = Duration::from_millis(500);
 const LOOK_OFTEN: Duration = Duration::from_millis(10);
 
-/// Follow files, parse them with their logstore's plugins, and ship the result.
+/// Follow files, parse them with their logstore's plugins, and ship the result
 ///
 /// Stops on SIGTERM or SIGINT, after what is in flight has settled.
 #[derive(clap::Args)]
@@ -85,6 +86,8 @@ pub fn run(args: &Args) -> Result<()> {
     let config = &loaded.config;
     let summary_file = args.summary.as_deref().map(open_summary).transpose()?;
     agent::make_data_dir(&config.data_dir)?;
+    // It cannot be read later.
+    let memory = cgroup::memory();
     let granted = confine_to(config, &file, &groups)?;
     // From here on there may be other threads.
     let told = signals.watch()?;
@@ -92,6 +95,7 @@ pub fn run(args: &Args) -> Result<()> {
     let compile = ByChild { stop: told.flag.clone(), ..ByChild::default() };
     let options = Options {
         machine_groups: groups.clone(),
+        memory,
         tags: Arc::new(tags),
         mode,
         compile,

@@ -32,7 +32,7 @@ pub use admin::{Admin, ServerTls};
 pub use keys::PluginKeys;
 pub use limits::Limits;
 pub use problem::{ConfigErrors, Place, Problem};
-pub use project::{Project, Uploads};
+pub use project::{Project, Uploads, divide_memory};
 pub use resolved::{
     Config, Confine, DeadLetters, Files, Format, Invalid, Logstore, LongEvent, Multiline, NotReplaceable, OnFault,
     Patterns, PluginRef, PluginUse, Rotated, StartAt, WhenFull,
@@ -174,6 +174,7 @@ sinks:
   nowhere: { type: blackhole }
   screen: { type: stdout }
 confine: off
+memory: 1GiB
 "#;
 
     fn env(name: &str) -> Option<String> {
@@ -303,6 +304,7 @@ confine: off
             data_dir: "/var/lib/weir".into(),
             plugin_dirs: vec!["/usr/lib/weir/plugins".into(), "/etc/weir/plugins".into()],
             workers: 3,
+            memory: Some(1 << 30),
             confine: Confine::Off,
             projects: BTreeMap::from([("shop".into(), shop), ("other".into(), Project::default())]),
             logstores: vec![access.into(), app.into()],

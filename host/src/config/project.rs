@@ -27,7 +27,7 @@ pub struct Project {
     pub share: u32,
     /// The most CPU time that it gets, in thousandths of a core, 1 to 1,000,000; none: as much as there is.
     pub cpu: Option<u32>,
-    /// Bytes of memory that it may use, 8 MiB to 1 TiB; none: there is no budget.
+    /// Bytes of memory that it may use, 8 MiB to 1 TiB; none: a part of what others leave, see [`divide_memory`].
     pub memory: Option<u64>,
     /// The most that a plugin of it can be given, not more than `memory`.
     pub limits: Limits,
@@ -86,7 +86,7 @@ fn project(node: &Node, fields: &mut Fields) -> Option<(Project, Ceilings)> {
     let table = fields.table(node, &keys)?;
     let share = fields.integer(table.get("share"), 1, 1..=1000) as u32;
     let cpu = table.get("cpu").and_then(|node| fields.cpu(node, 1..=MOST_CPU)).map(|cpu| cpu as u32);
-    let memory = table.get("memory").map(|node| (fields.size(Some(node), TIB, LEAST_MEMORY..=TIB), node.place()));
+    let memory = table.get("memory").map(|node| (memory(node, fields), node.place()));
     let bytes = memory.as_ref().map(|(bytes, _)| *bytes);
     let ceilings = Ceilings::read(table.get("limits"), memory, fields);
     let token = token(&table, fields);
@@ -94,6 +94,20 @@ fn project(node: &Node, fields: &mut Fields) -> Option<(Project, Ceilings)> {
     let plugin_keys = plugin_keys(table.get("plugin_keys"), fields);
     let limits = ceilings.limits.clone();
     Some((Project { share, cpu, memory: bytes, limits, token, uploads, plugin_keys }, ceilings))
+}
+
+/// Bytes of memory.
+pub(super) fn memory(node: &Node, fields: &mut Fields) -> u64 {
+    fields.size(Some(node), TIB, LEAST_MEMORY..=TIB)
+}
+
+/// Gives each of the projects that say nothing of their memory the same part of what the others leave of `total` bytes.
+/// Each gets what a logstore cannot do without.
+pub fn divide_memory<'a>(total: u64, projects: impl IntoIterator<Item = &'a mut Project>) {
+    let (given, open): (Vec<_>, Vec<_>) = projects.into_iter().partition(|project| project.memory.is_some());
+    let given = given.iter().filter_map(|project| project.memory).fold(0, u64::saturating_add);
+    let part = total.saturating_sub(given) / (open.len() as u64).max(1);
+    open.into_iter().for_each(|project| project.memory = Some(part.max(LEAST_MEMORY)));
 }
 
 fn uploads(node: &Node, fields: &mut Fields) -> Option<Uploads> {
@@ -133,6 +147,21 @@ sinks: {{ s: {{ type: blackhole }} }}
         assert_eq!(texts.map(cpu), thousandths);
         let memory = |text: &str| loaded(&format!("memory: {text}")).memory;
         assert_eq!(["8MiB", "1TiB", ""].map(memory), [Some(8 << 20), Some(1 << 40), None]);
+    }
+
+    #[test]
+    fn what_some_projects_leave_is_divided_among_the_others() {
+        let divided = |total, memory: &[Option<u64>]| {
+            let project = |memory: &Option<u64>| Project { memory: memory.map(|mib| mib * MIB), ..Project::default() };
+            let mut projects: Vec<_> = memory.iter().map(project).collect();
+            divide_memory(total * MIB, &mut projects);
+            projects.into_iter().map(|project| project.memory.unwrap() / MIB).collect::<Vec<_>>()
+        };
+        assert_eq!(divided(100, &[None, Some(40), None]), [30, 40, 30]);
+        assert_eq!(divided(100, &[Some(40), Some(90)]), [40, 90]);
+        assert_eq!(divided(100, &[Some(40), Some(90), None]), [40, 90, 8]);
+        assert_eq!(divided(100, &[None; 20]), [8; 20]);
+        assert_eq!(divided(100, &[Some(u64::MAX / MIB), Some(90), None]).last(), Some(&8));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::fields::{Fields, Table};
 use super::limits::{Ceilings, Limits};
 use super::logstore::logstores;
 use super::problem::{Place, Problem};
-use super::project::{Project, projects};
+use super::project::{Project, memory, projects};
 use super::raw::{Node, Value};
 use super::secret::Secret;
 use super::sinks::{Sink, sinks};
@@ -34,6 +34,8 @@ pub struct Config {
     pub plugin_dirs: Vec<PathBuf>,
     /// Worker threads, 1 to 256.
     pub workers: usize,
+    /// Bytes that all projects may use together, 8 MiB to 1 TiB; none: as the system says.
+    pub memory: Option<u64>,
     /// What becomes of a kernel that cannot confine the agent.
     pub confine: Confine,
     /// By name: those that are declared, and those of all logstores.
@@ -290,13 +292,24 @@ impl Logstore {
 
 /// Makes a config of what was typed; worth nothing if errors were reported.
 pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
-    let keys =
-        ["data_dir", "plugin_dirs", "workers", "confine", "admin", "projects", "logstores", "sinks", "dead_letters"];
+    let keys = [
+        "data_dir",
+        "plugin_dirs",
+        "workers",
+        "memory",
+        "confine",
+        "admin",
+        "projects",
+        "logstores",
+        "sinks",
+        "dead_letters",
+    ];
     let table = fields.table(root, &keys)?;
     let data_dir = table.get("data_dir").and_then(|node| fields.path(node));
     let plugin_dirs = table.get("plugin_dirs").map(|node| plugin_dirs(node, fields));
     let cores = available_parallelism().map_or(1, usize::from);
     let workers = fields.integer(table.get("workers"), cores.min(DEFAULT_WORKERS_MAX) as u64, 1..=256);
+    let memory = table.get("memory").map(|node| memory(node, fields));
     let confine = table.get("confine").and_then(|node| confine(node, fields));
     let admin = table.get("admin").and_then(|node| admin(node, fields));
     let projects = projects(table.get("projects"), fields);
@@ -313,6 +326,7 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
         data_dir: data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),
         plugin_dirs: plugin_dirs.unwrap_or_else(super::default_plugin_dirs),
         workers: workers as usize,
+        memory,
         confine: confine.unwrap_or_default(),
         projects,
         logstores,

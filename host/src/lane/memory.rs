@@ -68,6 +68,7 @@ impl Lane {
         self.parcels.shrink_to_fit();
         self.shipping.shrink_to_fit();
         self.settled.shrink_to_fit();
+        self.growing.shrink_to_fit();
         self.returns.shrink();
         for file in self.files.values_mut() {
             file.held.shrink();

@@ -6,7 +6,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -35,8 +35,8 @@ pub struct DeadLetters {
     max_size: u64,
     /// Discards what does not fit, instead of holding up its logstore.
     discards: bool,
-    /// Bytes that each logstore has, as far as that was asked for.
-    sizes: Mutex<BTreeMap<PathBuf, u64>>,
+    /// What is used of each logstore's room. One that writes many holds up no other.
+    rooms: Mutex<BTreeMap<PathBuf, Arc<Mutex<Option<u64>>>>>,
     next: std::sync::atomic::AtomicU64,
 }
 
@@ -113,21 +113,22 @@ impl Letter {
 impl DeadLetters {
     /// Those in the directory, which is made when there are any.
     pub fn new(dir: impl Into<PathBuf>, max_size: u64, discards: bool) -> Self {
-        let (sizes, next) = (Mutex::default(), std::sync::atomic::AtomicU64::new(0));
-        DeadLetters { dir: dir.into(), max_size, discards, sizes, next }
+        let (rooms, next) = (Mutex::default(), std::sync::atomic::AtomicU64::new(0));
+        DeadLetters { dir: dir.into(), max_size, discards, rooms, next }
     }
 
     /// Keeps a letter, if there is room.
     pub fn keep(&self, letter: Letter) -> io::Result<Kept> {
         let dir = self.dir.join(&letter.head.logstore);
         let bytes = letter.to_bytes()?;
-        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = match sizes.get(&dir) {
-            Some(used) if used + bytes.len() as u64 <= self.max_size => *used,
+        let room = self.rooms.lock().unwrap_or_else(PoisonError::into_inner).entry(dir.clone()).or_default().clone();
+        let mut known = room.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = match *known {
+            Some(used) if used + bytes.len() as u64 <= self.max_size => used,
             // Some may have been taken away since.
             _ => size(&dir)?,
         };
-        sizes.insert(dir.clone(), used);
+        *known = Some(used);
         if used + bytes.len() as u64 > self.max_size {
             return Ok(if self.discards { Kept::Discarded } else { Kept::Full });
         }
@@ -136,7 +137,7 @@ impl DeadLetters {
         let number = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let name = format!("{now:016}-{}-{number}.{EXTENSION}", std::process::id());
         write(&dir.join(name), &bytes)?;
-        sizes.insert(dir, used + bytes.len() as u64);
+        *known = Some(used + bytes.len() as u64);
         Ok(Kept::Kept)
     }
 

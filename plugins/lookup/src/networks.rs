@@ -16,9 +16,11 @@ pub struct Networks {
 #[derive(Default)]
 struct Sorted(Vec<Entry>);
 
+/// Ordered by what is compared first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Entry {
     first: u128,
-    last: u128,
+    last: Reverse<u128>,
     row: u32,
     /// Index of the smallest network around this one.
     around: Option<u32>,
@@ -33,7 +35,7 @@ impl Networks {
             let (first, width) = number(network.first());
             let last = first | u128::MAX.checked_shr(128 - width + u32::from(network.prefix())).unwrap_or(0);
             let list = if width == 32 { &mut v4 } else { &mut v6 };
-            list.push((first, Reverse(last), row));
+            list.push(Entry { first, last: Reverse(last), row, around: None });
         }
         Networks { v4: Sorted::new(v4), v6: Sorted::new(v6) }
     }
@@ -54,19 +56,22 @@ fn number(address: IpAddr) -> (u128, u32) {
 }
 
 impl Sorted {
-    fn new(networks: BinaryHeap<(u128, Reverse<u128>, u32)>) -> Self {
-        let (mut entries, mut around) = (Vec::<Entry>::with_capacity(networks.len()), Vec::<u32>::new());
-        for (first, Reverse(last), row) in networks.into_sorted_vec() {
-            if let Some(same) = entries.last_mut().filter(|entry| (entry.first, entry.last) == (first, last)) {
-                same.row = row;
-                continue;
+    fn new(networks: BinaryHeap<Entry>) -> Self {
+        let mut entries = networks.into_sorted_vec();
+        entries.dedup_by(|later, earlier| {
+            let same = (later.first, later.last) == (earlier.first, earlier.last);
+            if same {
+                earlier.row = later.row;
             }
-            while around.last().is_some_and(|outer| entries[*outer as usize].last < first) {
+            same
+        });
+        let mut around: Vec<u32> = Vec::new();
+        for i in 0..entries.len() {
+            while around.last().is_some_and(|outer| entries[*outer as usize].last.0 < entries[i].first) {
                 around.pop();
             }
-            let index = entries.len() as u32;
-            entries.push(Entry { first, last, row, around: around.last().copied() });
-            around.push(index);
+            entries[i].around = around.last().copied();
+            around.push(i as u32);
         }
         Sorted(entries)
     }
@@ -74,7 +79,7 @@ impl Sorted {
     fn find(&self, address: u128) -> Option<u32> {
         let after = self.0.partition_point(|entry| entry.first <= address);
         let mut entry = self.0.get(after.checked_sub(1)?)?;
-        while entry.last < address {
+        while entry.last.0 < address {
             entry = &self.0[entry.around? as usize];
         }
         Some(entry.row)

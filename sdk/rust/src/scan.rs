@@ -100,7 +100,7 @@ impl Iterator for Hits<'_> {
 /// `data` may go on beyond `end`, and is best given whole.
 #[inline(always)]
 pub fn append(data: &[u8], start: usize, end: usize, out: &mut Vec<u8>) {
-    let (mut at, all) = (start, out.len() + (end - start));
+    let (mut at, all) = (start, out.len() + end.saturating_sub(start));
     while at < end {
         let Some(block) = data.get(at..at + BLOCK) else {
             out.extend_from_slice(&data[at..end]);

@@ -19,6 +19,8 @@ const STALL: Duration = Duration::from_millis(50);
 const APPLIED: Duration = Duration::from_secs(1);
 /// What a flood of requests leaves of a lane's speed.
 const LEFT: f64 = 0.95;
+/// The same on a machine that others use meanwhile.
+const LEAST: f64 = 0.8;
 
 /// A file that grows, from where it was last read.
 struct Tail {
@@ -232,6 +234,7 @@ fn a_flood_of_requests_does_not_slow_a_busy_lane_down() {
   plugins:
   - { use: regex, settings: { pattern: '(?<content>\w.*\w)', unicode: true } }
   - { use: regex, settings: { pattern: '(?<content>\w.*\w)', unicode: true } }
+  - { use: regex, settings: { pattern: '(?<content>\w.*\w)', unicode: true } }
   sink: out
 ";
     let site = Site::alone();
@@ -239,7 +242,11 @@ fn a_flood_of_requests_does_not_slow_a_busy_lane_down() {
     let managed = Managed::new(site, logstore);
     let agent = managed.start();
     // Nobody else has this token, so that it is never too often.
-    let read = || managed.client(Some(SHOP)).get("/v1/logstores/shop/app")["counts"]["bytes_read"].as_u64().unwrap();
+    let read = || {
+        let status = managed.client(Some(SHOP)).get("/v1/logstores/shop/app");
+        assert!(status["lag_bytes"].as_u64().unwrap() > 1 << 20, "the lane had too little to do");
+        status["counts"]["bytes_read"].as_u64().unwrap()
+    };
     let speed = || {
         let (begun, before) = (Instant::now(), read());
         thread::sleep(WINDOW);
@@ -279,8 +286,7 @@ fn a_flood_of_requests_does_not_slow_a_busy_lane_down() {
     while attempts.len() < 3 && attempts.last().is_none_or(|left| *left < LEFT) {
         attempts.push(left());
     }
-    let lag = managed.client(Some(SHOP)).get("/v1/logstores/shop/app")["lag_bytes"].as_u64().unwrap();
-    assert!(lag > 1 << 20, "the lane had too little to do");
     agent.kill();
     assert!(attempts.iter().any(|left| *left >= LEFT), "{attempts:?} of its speed");
+    assert!(attempts.iter().all(|left| *left >= LEAST), "{attempts:?} of its speed");
 }

@@ -346,14 +346,16 @@ impl<T: Transport> Common<T> {
                 Next::Nothing
             }
             Outcome::Again(again) => Next::Again(piece, again),
-            Outcome::Refused(why) if piece.layout.events <= 1 => self.bury(piece, vec![(0, why)], Vec::new()).await,
-            Outcome::Refused(_) => Self::halve(piece),
-            Outcome::SomeRefused { count, reason } => self.bury_whole(piece, count, &reason).await,
+            Outcome::Refused(why) if events <= 1 => self.aside(|all| all.bury(piece, vec![(0, why)], Vec::new())).await,
+            Outcome::Refused(_) => self.aside(|_| Self::halve(piece)).await,
+            Outcome::SomeRefused { count, reason } => {
+                self.aside(move |all| all.bury_whole(piece, count, &reason)).await
+            }
             Outcome::Partly { refused, again } => {
                 if are_some_of(events, &refused, &again) {
                     metrics::add(&accounts.delivered, (events - refused.len() - again.len()) as u64);
                     metrics::add(&accounts.bytes_delivered, piece.bytes.len() as u64);
-                    self.bury(piece, refused, again).await
+                    self.aside(|all| all.bury(piece, refused, again)).await
                 } else {
                     let why = "the answer names events that were not sent".to_owned();
                     Next::Again(piece, Again { why, after: None, scope: Scope::Logstore, is_mistake: true })
@@ -361,6 +363,13 @@ impl<T: Transport> Common<T> {
             }
         };
         Sent { target, at, next, took, refused }
+    }
+
+    /// Done by a thread of its own: compressing again and writing to disk take time, which other logstores' payloads
+    /// would wait for. Without an end, the piece is gone as after a mistake in weir.
+    async fn aside(self: &Arc<Self>, work: impl FnOnce(&Self) -> Next + Send + 'static) -> Next {
+        let common = self.clone();
+        tokio::task::spawn_blocking(move || work(&common)).await.unwrap_or(Next::Nothing)
     }
 
     /// Two halves of a piece that was refused as a whole.
@@ -375,7 +384,7 @@ impl<T: Transport> Common<T> {
     }
 
     /// Keeps refused events as dead letters; others are sent again, and the rest is delivered.
-    async fn bury(self: &Arc<Self>, piece: Piece, refused: Vec<(u32, String)>, again: Vec<u32>) -> Next {
+    fn bury(&self, piece: Piece, refused: Vec<(u32, String)>, again: Vec<u32>) -> Next {
         let plain = match piece.layout.plain(&piece.bytes) {
             Ok(plain) => plain,
             Err(error) => return Next::Again(piece, broken(&error)),
@@ -388,7 +397,7 @@ impl<T: Transport> Common<T> {
                 Err(error) => return Next::Again(piece, broken(&error)),
             };
             let letter = self.letter(&piece, reason, &bytes);
-            match self.keep(letter, 1).await {
+            match self.keep(letter, 1) {
                 Ok(kept) => lost.push((piece.index(*event), kept)),
                 Err(why) => {
                     // What was taken or kept so far is done; the rest is tried again.
@@ -412,7 +421,7 @@ impl<T: Transport> Common<T> {
     }
 
     /// Keeps a copy of all events as one dead letter, where it is not known which of them were refused.
-    async fn bury_whole(&self, piece: Piece, count: usize, reason: &str) -> Next {
+    fn bury_whole(&self, piece: Piece, count: usize, reason: &str) -> Next {
         let plain = match piece.layout.plain(&piece.bytes) {
             Ok(plain) => plain,
             Err(error) => return Next::Again(piece, broken(&error)),
@@ -421,7 +430,7 @@ impl<T: Transport> Common<T> {
         let count = count.min(events);
         let mut letter = self.letter(&piece, reason, &plain);
         letter.head.events = events;
-        match self.keep(letter, count).await {
+        match self.keep(letter, count) {
             Ok(kept) => {
                 metrics::add(&self.accounts.delivered, (events - count) as u64);
                 metrics::add(&self.accounts.bytes_delivered, piece.bytes.len() as u64);
@@ -440,10 +449,8 @@ impl<T: Transport> Common<T> {
 
     /// Keeps a dead letter, which stands for so many events, and gives what has become of them. An error if it has to
     /// be tried again.
-    async fn keep(&self, letter: Letter, events: usize) -> Result<Lost, String> {
-        let dead_letters = self.dead_letters.clone();
-        let kept = tokio::task::spawn_blocking(move || dead_letters.keep(letter)).await;
-        match kept.unwrap_or_else(|_| Err(std::io::Error::other("the task that writes it ended"))) {
+    fn keep(&self, letter: Letter, events: usize) -> Result<Lost, String> {
+        match self.dead_letters.keep(letter) {
             Ok(Kept::Kept) => {
                 metrics::add(&self.accounts.dead_lettered, events as u64);
                 Ok(Lost::DeadLetter)

@@ -30,7 +30,7 @@ use self::toolchain::{Choice, Toolchain};
 use crate::cli::screen::harmless;
 use crate::sandbox::admission;
 
-/// Build plugins into components.
+/// Build plugins into components
 ///
 /// A directory with a Cargo.toml is built as Rust, with a pyproject.toml as Python, with a package.json as JavaScript or
 /// TypeScript. What a build needs is installed by its own package manager, after saying so: Rust's target
@@ -212,6 +212,9 @@ fn workshop(own: &Path) -> Result<TempDir> {
 /// Builds unless the component is there already and nothing that it is built of has changed since.
 fn unless_unchanged(dir: &Path, out: &Path, tools: &str, build: impl FnOnce(&Path) -> Result<Built>) -> Result<Built> {
     let own = own_dir(dir)?;
+    // Another build of the same project is waited for: both put things into its directory. Without locks both just try.
+    let lock = fs::File::create(own.join("lock"));
+    let _is_ours = lock.as_ref().map(|file| rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive));
     let stamp = Stamp::of(dir, tools)?;
     if let Some(path) = stamp.component(&own, out) {
         return Ok(Built { path, is_new: false });

@@ -65,8 +65,11 @@ fn compile(toolchain: &Toolchain, dir: &Path, package: &str) -> Result<Vec<u8>> 
         flags.push_str(&format!(" {INLINE}"));
     }
     // By itself, the linker leaves room for the largest number in each reference: 6 % of a plugin.
-    let linker = format!("-Clink-arg=--compress-relocations -Clink-arg=-zstack-size={STACK_BYTES}");
-    flags.push_str(&format!(" -Ctarget-feature=+simd128 {linker}"));
+    // It cannot do without where there is what debuggers read.
+    if !flags.contains("strip=none") {
+        flags.push_str(" -Clink-arg=--compress-relocations");
+    }
+    flags.push_str(&format!(" -Ctarget-feature=+simd128 -Clink-arg=-zstack-size={STACK_BYTES}"));
     let mut cargo: Command = toolchain.cargo();
     cargo
         .args(["build", "--lib", "--profile=plugin", "--message-format=json-render-diagnostics"])

@@ -69,11 +69,11 @@ fn manifest(text: &str) -> Result<String> {
     let workspace = workspace["workspace"].as_table().context("the workspace is a table")?;
     let mut manifest: Table = toml::from_str(text)?;
     manifest.remove("lints");
-    for (table, of) in [("package", "package"), ("dependencies", "dependencies")] {
-        let Some(entries) = manifest.get_mut(table).and_then(Value::as_table_mut) else { continue };
-        for (name, value) in entries.iter_mut() {
-            inherit(value, workspace.get(of).and_then(|of| of.get(name)));
-        }
+    inherit_all(&mut manifest, "package", workspace);
+    inherit_all(&mut manifest, "dependencies", workspace);
+    let targets = manifest.get_mut("target").and_then(Value::as_table_mut).into_iter().flatten();
+    for (_, target) in targets {
+        target.as_table_mut().into_iter().for_each(|target| inherit_all(target, "dependencies", workspace));
     }
     for (name, place) in [("weir-plugin-macros", "macros"), ("weir-plugin", "../weir-plugin")] {
         let path = manifest.get_mut("dependencies").and_then(|all| all.get_mut(name)?.get_mut("path"));
@@ -82,6 +82,13 @@ fn manifest(text: &str) -> Result<String> {
         }
     }
     Ok(toml::to_string(&manifest)?)
+}
+
+/// What the entries of a table stand for that the workspace's table of the same name has.
+fn inherit_all(manifest: &mut Table, table: &str, workspace: &Table) {
+    for (name, value) in manifest.get_mut(table).and_then(Value::as_table_mut).into_iter().flatten() {
+        inherit(value, workspace.get(table).and_then(|of| of.get(name)));
+    }
 }
 
 /// What `workspace = true` stands for, with what is said beside it.
@@ -122,10 +129,15 @@ mod tests {
         assert!(dependencies["serde_json"]["version"].is_str());
         let inherits = |value: &Value| value.as_table().is_some_and(|table| table.contains_key("workspace"));
         assert!(!dependencies.values().any(inherits), "{dependencies}");
+        let of_wasm = manifest["target"]["cfg(target_family = \"wasm\")"]["dependencies"].as_table().unwrap();
+        assert!(of_wasm["talc"]["version"].is_str() && !of_wasm.values().any(inherits), "{of_wasm}");
+        assert_eq!(manifest["features"]["default"][0].as_str(), Some("allocator"));
 
         let text = RUST_REGEX.iter().find(|(path, _)| *path == "Cargo.toml").unwrap().1;
         let regex: Table = toml::from_str(&super::manifest(text).unwrap()).unwrap();
-        assert_eq!(regex["dependencies"]["weir-plugin"]["path"].as_str(), Some("../weir-plugin"));
+        let of_regex = &regex["dependencies"]["weir-plugin"];
+        assert_eq!(of_regex["path"].as_str(), Some("../weir-plugin"));
+        assert_eq!(of_regex["default-features"].as_bool(), Some(false));
     }
 
     #[test]

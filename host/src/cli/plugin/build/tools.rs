@@ -123,7 +123,7 @@ impl Node {
         let Ok(python) = Python::find() else {
             bail!(
                 "a plugin in JavaScript needs Node.js {NODE} or later with npm, and {why}: install it from your system's \
-                 packages, or put a python3 with pip into PATH, and weir installs {NODE_OF_PYTHON} by it"
+                 packages, or put a python3 with pip or venv into PATH, and weir installs {NODE_OF_PYTHON} by it"
             );
         };
         let dir = tool(own, NODE_OF_PYTHON, |dir, tools| {
@@ -168,6 +168,7 @@ impl Node {
 /// has all tools.
 fn tool(own: &Path, name: &str, install: impl FnOnce(&Path, &Path) -> Result<()>) -> Result<PathBuf> {
     let shared = std::env::var_os(SHARED_TOOLS).filter(|dir| !dir.is_empty());
+    let is_shared = shared.is_some();
     let tools = shared.map_or_else(|| Ok(own.join("tools")), absolute)?;
     let dir = tools.join(name);
     if dir.is_dir() {
@@ -176,10 +177,24 @@ fn tool(own: &Path, name: &str, install: impl FnOnce(&Path, &Path) -> Result<()>
     fs::create_dir_all(&tools).with_context(|| format!("making {}", tools.display()))?;
     // Made aside and renamed: what is there is whole, also if two build at once.
     let new = tempfile::Builder::new().prefix("new-").tempdir_in(&tools)?;
-    install(new.path(), &tools)?;
+    let elsewhere = || format!("{SHARED_TOOLS} in the environment names another directory than {}", tools.display());
+    install(new.path(), &tools).with_context(elsewhere)?;
     match fs::rename(new.path(), &dir) {
-        Err(error) if !dir.is_dir() => Err(error).with_context(|| format!("making {}", dir.display())),
-        _ => Ok(dir),
+        Err(error) if !dir.is_dir() => return Err(error).with_context(|| format!("making {}", dir.display())),
+        _ if is_shared => {}
+        _ => remove_others(&tools, name),
+    }
+    Ok(dir)
+}
+
+/// Removes other versions of a tool, as far as that can be.
+fn remove_others(tools: &Path, name: &str) {
+    let of = |name: &str| name.split(['=', '@']).next().unwrap_or_default().to_owned();
+    for entry in fs::read_dir(tools).into_iter().flatten().flatten() {
+        let other = entry.file_name().to_string_lossy().into_owned();
+        if other != name && of(&other) == of(name) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

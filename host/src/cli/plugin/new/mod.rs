@@ -24,9 +24,9 @@ pub struct Args {
 const NAME_BYTES: usize = 48;
 
 /// Names that no crate of a plugin can have: Rust's keywords, its own crates, and the SDK's.
-const TAKEN: &str = "abstract alloc as async await become box break const continue core crate do dyn else enum extern \
+const TAKEN: &str = "abstract alloc allocator-api2 as async await become box break const continue core crate do dyn else enum extern \
     false final fn for gen if impl in let loop macro match memchr mod move mut override priv proc-macro pub ref return \
-    self serde serde-json static std struct super test trait true try type typeof unsafe unsized use virtual wasm32 where \
+    self serde serde-json static std struct super talc test trait true try type typeof unsafe unsized use virtual wasm32 where \
     while wit-bindgen yield weir-plugin weir-plugin-macros weir-plugin-regex";
 
 /// Words that no module of Python can have as its name.
