@@ -349,7 +349,8 @@ fn a_file_of_two_names_that_is_too_old_is_read_once_when_it_is_written() {
     agent.stop().assert_counts("a/b", [count, count, 0, 0]);
     let mut expected: Vec<_> = names.iter().flat_map(|name| [name.clone(), format!("{name} again")]).collect();
     let mut contents = site.contents("a/b");
-    (expected.sort(), contents.sort());
+    expected.sort();
+    contents.sort();
     assert_eq!(contents, expected);
 }
 
