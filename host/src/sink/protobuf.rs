@@ -80,8 +80,14 @@ impl Stamp {
     }
 
     /// Bytes that it has.
+    #[inline]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// It.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.whole
     }
 }
 
@@ -168,6 +174,21 @@ impl Writer {
         }
     }
 
+    /// Writes a stamp with others in the place of its second and its last byte, for which there is room. False, and
+    /// nothing is written, if the stamp is not short.
+    #[inline(always)]
+    pub fn filled(&mut self, stamp: &Stamp, second: u8, last: u8) -> bool {
+        if !(2..=BLOCK).contains(&stamp.len) {
+            return false;
+        }
+        let room = &mut self.room[self.len..][..BLOCK];
+        room.copy_from_slice(&stamp.short);
+        room[1] = second;
+        room[stamp.len - 1] = last;
+        self.len += stamp.len;
+        true
+    }
+
     /// Writes `all[start..end]`, for which there is room.
     #[inline(always)]
     pub fn part(&mut self, all: &[u8], start: usize, end: usize) {
@@ -236,6 +257,18 @@ mod tests {
             let buffer = writer.finish();
             assert_eq!(&buffer.as_slice()[..6], b"before");
             assert!(buffer.as_slice()[6..] == expected, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_stamp_is_filled_if_it_is_short() {
+        for (len, expected) in
+            [(1, None), (2, Some(vec![7, 9])), (32, Some([vec![7, 8], vec![7; 29], vec![9]].concat())), (33, None)]
+        {
+            let mut writer = Writer::new(&mut Buffer::default());
+            writer.reserve(0);
+            let is_written = writer.filled(&Stamp::new(vec![7; len]), 8, 9);
+            assert_eq!(is_written.then(|| writer.finish().as_slice().to_vec()), expected, "{len}");
         }
     }
 

@@ -50,8 +50,12 @@ pub struct LogGroups {
     common: Vec<u8>,
     packs: Packs,
     fields: Vec<Field>,
-    /// For each field: a Content's key, and the tag of its value.
-    keys: Vec<Stamp>,
+    /// For each field a Content without its value: see [`content`].
+    contents: Vec<Stamp>,
+    /// Bytes of all these.
+    size: usize,
+    /// Whether fields have different names.
+    are_different: bool,
     /// For each field, the first of its name.
     first: Vec<u32>,
     /// For each field that is the first of its name, the last event that had it.
@@ -76,7 +80,9 @@ impl LogGroups {
             common,
             packs: Packs { seed, next: HashMap::new() },
             fields: Vec::new(),
-            keys: Vec::new(),
+            contents: Vec::new(),
+            size: 0,
+            are_different: true,
             first: Vec::new(),
             seen: Vec::new(),
             looked_at: 0,
@@ -90,10 +96,12 @@ impl LogGroups {
     fn prepare(&mut self, batch: &Batch) {
         if self.fields != batch.fields {
             self.fields.clone_from(&batch.fields);
-            self.keys = batch.fields.iter().map(|field| key(&field.name)).collect();
+            self.contents = batch.fields.iter().map(|field| content(&field.name)).collect();
+            self.size = self.contents.iter().map(Stamp::len).sum();
             let mut known = HashMap::new();
             let first = (0..).zip(&batch.fields).map(|(index, field)| *known.entry(&field.name).or_insert(index));
             self.first = first.collect();
+            self.are_different = known.len() == batch.fields.len();
             self.seen = vec![0; batch.fields.len()];
         }
         if !self.has_tags_of(batch) {
@@ -113,24 +121,55 @@ impl LogGroups {
         self.tags.as_ref().is_some_and(|tags| Arc::ptr_eq(tags, &batch.tags) || *tags == batch.tags)
     }
 
+    /// How many bytes must be promised to an event, and whether no two of its cells have the same name.
+    #[inline(always)]
+    fn look_at(&mut self, cells: &[u32]) -> (usize, bool) {
+        let (mut bytes, mut next, mut rises) = (0, 0, self.are_different);
+        for cell in cells.chunks_exact(CELL) {
+            rises &= cell[0] >= next;
+            next = cell[0].saturating_add(1);
+            bytes += (cell[2] - cell[1]) as usize;
+        }
+        let promised = Writer::PER_FIELD * (1 + cells.len() / CELL) + bytes;
+        match rises {
+            true => (promised + self.size, true),
+            false => self.look_at_each(cells, promised),
+        }
+    }
+
+    /// The same where the order of fields does not tell.
+    #[inline(never)]
+    fn look_at_each(&mut self, cells: &[u32], mut promised: usize) -> (usize, bool) {
+        let mut is_plain = true;
+        self.looked_at += 1;
+        for cell in cells.chunks_exact(CELL) {
+            let seen = &mut self.seen[self.first[cell[0] as usize] as usize];
+            is_plain &= *seen != self.looked_at;
+            *seen = self.looked_at;
+            promised += self.contents[cell[0] as usize].len();
+        }
+        (promised, is_plain)
+    }
+
     /// Writes cells as Contents. The Writer has room for `promised` bytes, as long as all are UTF-8.
     #[inline(always)]
     fn put_cells(&self, writer: &mut Writer, text: &Text, arena: &[u8], cells: &[u32], promised: usize) {
         for cell in cells.chunks_exact(CELL) {
-            let key = &self.keys[cell[0] as usize];
+            let content = &self.contents[cell[0] as usize];
             let (start, end) = (cell[1] as usize, cell[2] as usize);
-            if text.is_utf8(start, end) {
-                let len = end - start;
-                writer.byte(bytes_tag(CONTENTS));
-                writer.varint((key.len() + varint_len(len) + len) as u64);
-                writer.stamp(key);
-                writer.varint(len as u64);
-                writer.part(arena, start, end);
-            } else {
+            let len = end - start;
+            if !text.is_utf8(start, end) {
                 let value = String::from_utf8_lossy(&arena[start..end]);
                 writer.reserve(promised + value.len());
-                put_value(writer, key, value.as_bytes());
+                put_value(writer, content, value.as_bytes());
+                continue;
             }
+            // Of both lengths before it, each is a byte.
+            let size = content.len() - 2 + len;
+            if size >= 0x80 || !writer.filled(content, size as u8, len as u8) {
+                put_head(writer, content, len);
+            }
+            writer.part(arena, start, end);
         }
     }
 
@@ -139,9 +178,9 @@ impl LogGroups {
     fn put_all(&self, writer: &mut Writer, arena: &[u8], cells: &[u32], more: &[(&str, &str)]) {
         let mut names = Names::default();
         let mut put = |name: &str, value: &str| {
-            let key = key(&names.unique(name));
-            writer.reserve(key.len() + value.len());
-            put_value(writer, &key, value.as_bytes());
+            let content = content(&names.unique(name));
+            writer.reserve(content.len() + value.len());
+            put_value(writer, &content, value.as_bytes());
         };
         for cell in cells.chunks_exact(CELL) {
             let value = String::from_utf8_lossy(&arena[cell[1] as usize..cell[2] as usize]);
@@ -164,14 +203,7 @@ impl Encode for LogGroups {
         let mut event = from;
         while event < end {
             let cells = batch.event(event);
-            let (mut promised, mut is_plain) = (Writer::PER_FIELD, true);
-            self.looked_at += 1;
-            for cell in cells.chunks_exact(CELL) {
-                let seen = &mut self.seen[self.first[cell[0] as usize] as usize];
-                is_plain &= *seen != self.looked_at;
-                *seen = self.looked_at;
-                promised += self.keys[cell[0] as usize].len() + (cell[2] - cell[1]) as usize + Writer::PER_FIELD;
-            }
+            let (promised, is_plain) = self.look_at(cells);
             let stamp = batch.time(event);
             let (time, is_meant) = Time::of(stamp, now);
             let mark = marks.next_if(|mark| mark.event as usize == event);
@@ -228,18 +260,25 @@ impl Encode for LogGroups {
     }
 }
 
-fn key(name: &str) -> Stamp {
-    let mut key = Vec::new();
-    put_bytes(&mut key, KEY, name.as_bytes());
-    key.push(bytes_tag(VALUE));
-    Stamp::new(key)
+/// A Content's tag, a byte for its length, its key, the tag of its value, and a byte for its length.
+fn content(name: &str) -> Stamp {
+    let mut content = vec![bytes_tag(CONTENTS), 0];
+    put_bytes(&mut content, KEY, name.as_bytes());
+    content.extend([bytes_tag(VALUE), 0]);
+    Stamp::new(content)
 }
 
-fn put_value(writer: &mut Writer, key: &Stamp, value: &[u8]) {
+/// Writes what stands before a value of so many bytes.
+fn put_head(writer: &mut Writer, content: &Stamp, len: usize) {
+    let key = &content.as_slice()[2..content.len() - 1];
     writer.byte(bytes_tag(CONTENTS));
-    writer.varint((key.len() + varint_len(value.len()) + value.len()) as u64);
-    writer.stamp(key);
-    writer.varint(value.len() as u64);
+    writer.varint((key.len() + varint_len(len) + len) as u64);
+    writer.bytes(key);
+    writer.varint(len as u64);
+}
+
+fn put_value(writer: &mut Writer, content: &Stamp, value: &[u8]) {
+    put_head(writer, content, value.len());
     writer.bytes(value);
 }
 
