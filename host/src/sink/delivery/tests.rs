@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use super::attempt::Next;
+use super::piece::Piece;
 use super::*;
 use crate::sink::compress::Compression;
 use crate::sink::dead_letters::read;
 use crate::sink::records::Records;
-use crate::sink::{Returned, Returns};
+use crate::sink::{Lost, Receipt, Returned, Returns};
 
 /// What to answer to a request: given its number, its logstore, and its events.
 type Answers = Box<dyn Fn(usize, &LogstoreName, &[String]) -> Outcome + Send + Sync>;
@@ -92,6 +94,10 @@ impl Scene {
 
     /// Sends events as one payload.
     fn send(&self, target: &str, id: u64, events: &[&str]) {
+        self.delivery.send(self.payload(target, id, events));
+    }
+
+    fn payload(&self, target: &str, id: u64, events: &[&str]) -> Payload {
         let mut records = Records { wants_ends: true, ..Records::default() };
         for event in events {
             records.bytes.extend(event.as_bytes());
@@ -100,7 +106,7 @@ impl Scene {
         }
         let body = records.seal(None, Compression::Zstd(1));
         let receipt = Receipt { id, outlet: 0, returns: self.returns.clone() };
-        self.delivery.send(Payload { target: Arc::new(target.parse().unwrap()), body, receipt });
+        Payload { target: Arc::new(target.parse().unwrap()), body, receipt }
     }
 
     /// Ends the delivery: what has come back, by the payload's number, with what of it is lost.
@@ -268,6 +274,23 @@ fn full_dead_letters_hold_up_or_discard() {
     assert_eq!(scene.close(LONG)[&0], [(1, Lost::Discarded)]);
     assert_eq!((scene.count("dead_lettered"), scene.count("discarded")), (0, 1));
     assert!(scene.letters("a/b").is_empty());
+}
+
+#[test]
+fn after_a_mistake_of_ours_all_of_a_piece_is_sent_again() {
+    let scene = Scene::new(Scripted::new(|_, _, _| Outcome::Delivered));
+    let (dead_letters, accounts) = (Arc::new(DeadLetters::new(scene.dir.path(), 1, false)), scene.accounts.clone());
+    let transport = Scripted::new(|_, _, _| Outcome::Delivered);
+    let common =
+        Arc::new(Common { sink: "s".to_owned(), transport, dead_letters, accounts, trouble: Trouble::default() });
+    let piece = Piece::new(scene.payload("a/b", 7, &["1", "2"]));
+    let next = Runtime::start().unwrap().block_on(common.aside(piece, |_, piece| {
+        assert_eq!(piece.layout.events, 2);
+        panic!("on purpose")
+    }));
+    let Next::Again(piece, again) = next else { panic!("it is not sent again") };
+    assert_eq!((piece.layout.events, again.is_mistake), (2, true));
+    assert!(scene.close(LONG).is_empty(), "something was reported");
 }
 
 #[test]

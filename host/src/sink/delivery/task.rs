@@ -1,0 +1,199 @@
+//! The task of one destination: whose turn it is, how many requests are under way, and who is told what.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::sync::mpsc;
+
+use super::attempt::{Common, Next, Sent};
+use super::limit::Backoff;
+use super::piece::Piece;
+use super::queue::Queues;
+use super::{Again, Limits, Scope, Transport};
+use crate::config::LogstoreName;
+use crate::metrics;
+use crate::sink::Payload;
+
+/// A failure that goes on is told of this often.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// Whether a destination is reached again is tried this often: a connection costs little, and what waits is much.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// A server's wish to be left alone is granted for so long at most.
+const LONGEST_AFTER: Duration = Duration::from_secs(300);
+
+/// The task of one destination.
+pub struct Task<T> {
+    common: Arc<Common<T>>,
+    limits: Limits,
+    queues: Queues<Piece>,
+    /// How often in a row nothing arrived.
+    unreached: Backoff,
+    /// When each kind of trouble was last told of.
+    told: [Option<Instant>; KINDS],
+    /// Dead letters that were told of.
+    told_letters: u64,
+}
+
+/// Kinds of trouble that are told of.
+const KINDS: usize = 4;
+const UNREACHED: usize = 0;
+const MISTAKE: usize = 1;
+const PUSHED_BACK: usize = 2;
+const REFUSED: usize = 3;
+
+impl<T: Transport> Task<T> {
+    pub fn new(common: Arc<Common<T>>, limits: Limits) -> Self {
+        Task {
+            common,
+            queues: Queues::new(limits.concurrency),
+            limits,
+            unreached: Backoff::default(),
+            told: [None; KINDS],
+            told_letters: 0,
+        }
+    }
+
+    pub async fn run(
+        mut self,
+        mut payloads: mpsc::UnboundedReceiver<Payload>,
+        mut stopped: tokio::sync::oneshot::Receiver<Instant>,
+    ) {
+        // On this task: a transport gets a logstore's payloads in their order, which Kafka keeps.
+        let mut under_way = FuturesUnordered::new();
+        let mut deadline: Option<Instant> = None;
+        let (mut is_open, mut is_stopping) = (true, false);
+        while is_open || !under_way.is_empty() || !self.queues.is_empty() {
+            let now = Instant::now();
+            while let Some(piece) = self.queues.next(now) {
+                under_way.push(self.common.clone().send_or_give_up(piece, now));
+            }
+            self.publish();
+            let until = self.queues.due().into_iter().chain(deadline).min();
+            let wait = tokio::time::sleep_until(until.unwrap_or(now + Duration::from_secs(3600)).into());
+            tokio::select! {
+                Some(sent) = under_way.next(), if !under_way.is_empty() => self.sent(sent),
+                payload = payloads.recv(), if is_open => match payload {
+                    Some(payload) => {
+                        let piece = Piece::new(payload);
+                        self.queues.push_back(&piece.whole.target.clone(), piece);
+                    }
+                    None => is_open = false,
+                },
+                at = &mut stopped, if !is_stopping => {
+                    is_stopping = true;
+                    deadline = at.ok();
+                }
+                () = wait => {
+                    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                        return;
+                    }
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn publish(&self) {
+        let accounts = &self.common.accounts;
+        metrics::set(&accounts.waiting, self.queues.len() as u64);
+        metrics::set(&accounts.concurrency, self.queues.limit() as u64);
+    }
+
+    /// A request has come to its end.
+    fn sent(&mut self, sent: Sent) {
+        let Sent { target, at, next, took, refused } = sent;
+        let now = Instant::now();
+        self.tell_letters(&target, now);
+        match next {
+            Next::Nothing | Next::Pieces(_) => {
+                let pieces = if let Next::Pieces(pieces) = next { pieces } else { Vec::new() };
+                // An answer came, whatever it was.
+                self.reached();
+                self.queues.finished(&target, took);
+                for piece in pieces.into_iter().rev() {
+                    self.queues.push_front(&target, piece);
+                }
+                if took {
+                    self.common.set_trouble(None);
+                } else {
+                    self.queues.refused(&target, refused, at, now, self.limits.max_backoff);
+                }
+            }
+            Next::Again(piece, again) => {
+                metrics::add(&self.common.accounts.retries, 1);
+                let after = again.after.map(|after| after.min(LONGEST_AFTER));
+                self.queues.push_front(&target, piece);
+                match if self.limits.is_one_host { again.scope } else { Scope::Logstore } {
+                    Scope::Destination => {
+                        let pause = self.unreached.fail(at, now, self.limits.max_backoff.min(PROBE_EVERY));
+                        self.queues.finished_unreached(&target, pause.map(|pause| now + pause));
+                    }
+                    Scope::Logstore => {
+                        self.reached();
+                        self.queues.pushed_back(&target, at, now, after, self.limits.max_backoff);
+                    }
+                }
+                self.tell(&target, &again, now);
+            }
+        }
+    }
+
+    fn reached(&mut self) {
+        if self.unreached.succeed() > 0 {
+            self.queues.reached();
+            if self.told[UNREACHED].take().is_some() {
+                tracing::info!(sink = self.common.sink, "is reached again");
+            }
+        }
+    }
+
+    /// Whether it is time to tell of such a thing; then it is told now.
+    fn may_tell(&mut self, kind: usize, now: Instant) -> bool {
+        let may = self.told[kind].is_none_or(|told| now - told >= TELL_EVERY);
+        if may {
+            self.told[kind] = Some(now);
+        }
+        may
+    }
+
+    /// Says that there are dead letters, without what is in them.
+    fn tell_letters(&mut self, target: &LogstoreName, now: Instant) {
+        let letters = self.common.accounts.dead_lettered.load(std::sync::atomic::Ordering::Relaxed);
+        if letters > self.told_letters && self.may_tell(REFUSED, now) {
+            let (sink, new) = (&self.common.sink, letters - self.told_letters);
+            self.told_letters = letters;
+            tracing::warn!(
+                sink,
+                logstore = %target,
+                "{new} events were refused for good, and are kept as dead letters: see `weir dead-letters list`"
+            );
+        }
+    }
+
+    fn tell(&mut self, target: &LogstoreName, again: &Again, now: Instant) {
+        self.common.set_trouble(Some(&again.why));
+        let kind = match (again.scope, again.is_mistake) {
+            (Scope::Destination, _) => UNREACHED,
+            (Scope::Logstore, true) => MISTAKE,
+            (Scope::Logstore, false) => PUSHED_BACK,
+        };
+        if !self.may_tell(kind, now) {
+            return;
+        }
+        let sink = &self.common.sink;
+        match (again.scope, again.is_mistake) {
+            (Scope::Destination, _) => {
+                tracing::error!(sink, "not reached, trying again; nothing is lost: {}", again.why);
+            }
+            (Scope::Logstore, true) => {
+                tracing::error!(sink, logstore = %target, "does not take what is sent; nothing is lost: {}", again.why);
+            }
+            (Scope::Logstore, false) => {
+                tracing::warn!(sink, logstore = %target, "pushes back, trying again; nothing is lost: {}", again.why);
+            }
+        }
+    }
+}
