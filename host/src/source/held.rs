@@ -269,3 +269,87 @@ impl Source {
 fn is_too_many(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE].map(|errno| Some(errno.raw_os_error())).contains(&error.raw_os_error())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::fs;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::super::decode::{Decoder, Invalid};
+    use super::super::framing::multiline::{Patterns, Rule};
+    use super::super::framing::{Format, Framing, LongEvent};
+    use super::super::reader::Chunk;
+    use super::super::watch::{News, Watch};
+    use super::super::{EVENTS, Read, Rotated, Settings, StartAt};
+    use super::*;
+
+    fn settings(root: &Path, multiline: Option<Rule>) -> Settings {
+        Settings {
+            root: root.to_owned(),
+            include: vec!["app.log".into()],
+            exclude: Vec::new(),
+            from: StartAt::Beginning,
+            poll_interval: Duration::from_secs(1),
+            decoder: Decoder::new("utf-8", Invalid::Keep).unwrap(),
+            framing: Framing {
+                format: Format::Lines,
+                max_event: 1 << 20,
+                long: LongEvent::Split,
+                multiline,
+                flush_after: Duration::from_secs(5),
+            },
+            ignore_older: None,
+            rotated: Rotated { wait: Duration::from_secs(60), max_files: 10, max_size: 1 << 30 },
+            max_open: 10,
+            tags: Arc::default(),
+        }
+    }
+
+    fn lines(numbers: std::ops::Range<usize>) -> String {
+        numbers.map(|number| format!("{number}\n")).collect()
+    }
+
+    #[test]
+    fn of_many_short_lines_all_are_read_before_the_next_generation() {
+        for multiline in [None, Some(Rule::new(&Patterns::Start("^".to_owned()), 100).unwrap())] {
+            // More than fit into a chunk, and fewer bytes than one reads.
+            const LINES: usize = 3 * EVENTS;
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("app.log");
+            fs::write(&path, lines(0..LINES)).unwrap();
+            let (mut now, mut chunk, mut read) = (Instant::now(), Chunk::default(), String::new());
+            let news = News::new(Box::new(|| {}));
+            let settings = settings(dir.path(), multiline);
+            let mut source = Source::new(settings, HashMap::new(), Watch::deaf(), news).unwrap();
+            let mut next = |source: &mut Source, now| {
+                if source.read(&mut chunk, false, now) != Read::Some {
+                    return false;
+                }
+                let batch = &chunk.batch;
+                for event in 0..batch.len() {
+                    let [_, start, end] = *batch.event(event) else { panic!("one cell an event") };
+                    read.push_str(std::str::from_utf8(&batch.arena[start as usize..end as usize]).unwrap());
+                    read.push('\n');
+                }
+                true
+            };
+            assert!(next(&mut source, now));
+            fs::rename(&path, dir.path().join("app.log.1")).unwrap();
+            fs::write(&path, lines(LINES..LINES + 10)).unwrap();
+            for _ in 0..10 {
+                now += Duration::from_secs(1);
+                while next(&mut source, now) {}
+            }
+            // The last may go on where lines are joined.
+            let expected = lines(0..LINES + 10);
+            assert!(
+                expected.starts_with(&read) && read.len() + 6 >= expected.len(),
+                "{} of {}",
+                read.len(),
+                expected.len()
+            );
+        }
+    }
+}

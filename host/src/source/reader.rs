@@ -480,12 +480,14 @@ impl Reader {
         if ended {
             self.rest.extend_from_slice(left);
         }
-        match left.is_empty() {
+        // What is behind the last of as many events as fit is seen next time.
+        let looked_at = if chunk.framed.is_full { self.offset } else { len };
+        match left.is_empty() || chunk.framed.is_full {
             true => self.waits_since = None,
             false if len != self.len || self.waits_since.is_none() => self.waits_since = Some(now),
             false => {}
         }
-        (self.len, self.at_end) = (len, ended);
+        (self.len, self.at_end) = (looked_at, ended);
         Ok(Got::Chunk)
     }
 
