@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use accounts::Gone;
 use change::{Change, Trial};
 use glance::Growth;
-use memory::Overdraft;
+use memory::{Overdraft, Patience};
 use orders::Orders;
 use passage::Job;
 use settle::{NOTE_EVERY, Parcel, Settled, Shipping};
@@ -155,6 +155,7 @@ pub struct Lane {
     /// What it has of the budget, without linear memories, which count themselves.
     share: Share,
     overdraft: Option<Overdraft>,
+    patience: Patience,
     pace: Option<Arc<Pace>>,
     /// What is written before that is read then.
     next_read: Instant,
@@ -268,6 +269,7 @@ impl Lane {
             share: Share::new(&budget),
             budget,
             overdraft: None,
+            patience: Patience::default(),
             pace,
             next_read: clock.now(),
             read_lately: 0,
@@ -314,6 +316,10 @@ impl Lane {
         }
         if let Some(turn) = self.change(&mut scratch.chunk) {
             return turn;
+        }
+        if let Some(until) = self.patience.until(now).filter(|_| self.job.is_some()) {
+            let next = self.source.look(now);
+            return self.rest(Some(until.min(next)));
         }
         if let Some(mut job) = self.job.take_if(|_| self.shipping.is_empty()) {
             // What vanishes meanwhile is held.
@@ -373,7 +379,10 @@ impl Lane {
             }
             Read::NothingBefore(_) if until_idle => self.finish_or_rest(),
             Read::NothingBefore(when) => {
-                self.write_off_owed();
+                // What has to come from disk first will be read.
+                if self.source.is_quiet() {
+                    self.write_off_owed();
+                }
                 if self.undecided == 0 {
                     return self.rest(Some(when));
                 }
@@ -440,6 +449,7 @@ impl Lane {
         self.note();
         if self.is_retiring || self.is_abandoned {
             self.source.end();
+            self.returns.end();
         }
         self.publish();
         Turn::Done

@@ -46,6 +46,8 @@ pub(super) struct Running {
 pub(super) struct Tenant {
     pub number: ProjectNumber,
     pub budget: Arc<Budget>,
+    /// Whether the configuration says how much memory it has.
+    pub has_memory: bool,
     pace: Arc<Pace>,
 }
 
@@ -102,9 +104,10 @@ impl Running {
     pub fn set_projects(&mut self, projects: &BTreeMap<String, config::Project>, schedule: &Arc<Schedule<Scratch>>) {
         self.add_projects(projects, schedule);
         for (name, project) in projects {
-            let tenant = &self.tenants[name];
+            let Some(tenant) = self.tenants.get_mut(name) else { continue };
             schedule.set_project(tenant.number, project.share, project.cpu);
-            tenant.budget.set_limit(project.memory.map(|bytes| bytes as usize));
+            tenant.budget.set_limit(project.budget().map(|bytes| bytes as usize));
+            tenant.has_memory = project.memory.is_some();
         }
     }
 
@@ -113,8 +116,9 @@ impl Running {
         for (name, project) in projects.iter().filter(|(name, _)| !self.tenants.contains_key(*name)).collect::<Vec<_>>()
         {
             let number = schedule.project(project.share, project.cpu);
-            let budget = Budget::new(project.memory.map(|bytes| bytes as usize));
-            self.tenants.insert(name.clone(), Tenant { number, budget, pace: Arc::default() });
+            let budget = Budget::new(project.budget().map(|bytes| bytes as usize));
+            let has_memory = project.memory.is_some();
+            self.tenants.insert(name.clone(), Tenant { number, budget, has_memory, pace: Arc::default() });
         }
     }
 
@@ -209,7 +213,7 @@ impl Agent {
         let RunningLane { logstore, number, orders, accounts, plugins, .. } = running;
         let (name, number) = (logstore.name.to_string(), *number);
         let settings = settings::source(&logstore.files, self.tags.clone())?;
-        let outlets = self.sinks.outlets(logstore, tenant.budget.limit().is_some())?;
+        let outlets = self.sinks.outlets(logstore, tenant.has_memory)?;
         let known = self.checkpoint.load(&name)?;
         let source = Source::new(settings, known, self.watch.clone(), News::new(self.wake(number)))?;
         for (id, position) in source.begun() {

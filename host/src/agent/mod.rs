@@ -36,6 +36,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::books::Books;
 use crate::checkpoint::Checkpoint;
+use crate::config::units::show_size;
 use crate::config::{self, Config, ConfigErrors, Logstore, Problem};
 use crate::confine::Needs;
 use crate::event::Tags;
@@ -351,7 +352,14 @@ fn for_agent(config: &Config, groups: &[String], memory: Option<u64>) -> Config 
     if let Some(total) = config.memory.or_else(|| memory.map(|bytes| bytes / 4 * 3)) {
         let runs = |name: &str| config.logstores.iter().any(|logstore| logstore.name.project == name);
         let projects = config.projects.iter_mut().filter(|(name, _)| runs(name));
-        config::divide_memory(total, projects.map(|(_, project)| project));
+        let sum = config::divide_memory(total, projects.map(|(_, project)| project));
+        // What the configuration says itself has been warned of.
+        if config.memory.is_none() && sum > total {
+            let (sum, total) = (show_size(sum), show_size(total));
+            tracing::warn!(
+                "projects may use {sum} of memory together, and the container's limit leaves {total}: give each its memory"
+            );
+        }
     }
     config
 }

@@ -15,10 +15,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::changes::{Basis, Fallback, by_choice};
 use super::files::Refusal;
-use super::lanes::{Prepared, RunningLane, chain_beside};
+use super::lanes::{Prepared, RunningLane, Tenant, chain_beside, chain_to_stay};
 use super::plugins::{Plugins, Used};
 use super::swap::{is_same, plugins_of, swap, wait_for};
 use super::{Agent, Published, for_agent, lock};
+use crate::budget::Budget;
 use crate::config::{Admin, Config, ConfigErrors, Logstore, Place, Problem, ServerTls};
 use crate::confine::Needs;
 use crate::lane::orders::Order;
@@ -266,14 +267,19 @@ impl Agent {
     fn plan_one(&self, logstore: &Arc<Logstore>, config: &Config, plugins: &Plugins) -> Result<Plan, Vec<Problem>> {
         let wrong = |error: anyhow::Error| vec![Problem::new(logstore.place.clone(), format!("{error:#}"))];
         let basis = self.basis(&logstore.name).map_err(wrong)?;
-        let budget = self.running().tenants[&logstore.name.project].budget.clone();
-        let memory = config.projects.get(&logstore.name.project).and_then(|project| project.memory);
-        let memory = memory.map(|bytes| bytes as usize);
+        let Tenant { budget, has_memory, .. } = self.running().tenants[&logstore.name.project].clone();
+        let project = config.projects.get(&logstore.name.project);
+        let memory = project.and_then(|project| project.budget()).map(|bytes| bytes as usize);
+        let has_memory_still = has_memory == project.is_some_and(|project| project.memory.is_some());
         let (lane, mut plugins) = (basis.lane.as_ref(), plugins.clone());
         let differs = |sink: &String| self.sinks.differs(sink, config);
         let is_moved = lane.is_some_and(|lane| {
             let before = &lane.logstore;
-            before.files != logstore.files || before.sinks != logstore.sinks || logstore.sinks.iter().any(differs)
+            let waits_otherwise = logstore.sinks.len() > 1 && !has_memory_still;
+            before.files != logstore.files
+                || before.sinks != logstore.sinks
+                || logstore.sinks.iter().any(differs)
+                || waits_otherwise
         });
         let make = |version| {
             let (used, refusal) = match lane {
@@ -284,7 +290,13 @@ impl Agent {
                 !is_moved && lane.logstore.on_fault == logstore.on_fault && is_same(&used, &lane.used)
             };
             let chain = match lane.is_some_and(|lane| stays(lane)) {
-                true => None,
+                true => {
+                    // It must be able to go on with less.
+                    if memory.is_some_and(|memory| budget.limit().is_none_or(|limit| memory < limit)) {
+                        chain_to_stay(logstore, &used, &Budget::new(memory))?;
+                    }
+                    None
+                }
                 false => Some(chain_beside(logstore, &used, &budget, memory)?),
             };
             Ok((used, chain, refusal))

@@ -279,7 +279,7 @@ impl Transports<'_> {
                 None => bail!("{} of {} events were pushed back", again.len(), letter.head.events),
             },
         };
-        let mut again = Letter::new(name, is, &target, &reason, &letter.body);
+        let mut again = Letter::new(name, is, &target, &reason, letter.body.clone());
         again.head.events = letter.head.events;
         Ok(Sent::Refused(again))
     }

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 
+use super::Problem;
 use super::fields::Fields;
 use super::keys::{PluginKeys, plugin_keys};
 use super::limits::{Ceilings, Limits};
 use super::raw::Node;
 use super::resolved::check_name;
 use super::secret::{Secret, token};
+use super::units::show_size;
 
 const MIB: u64 = 1 << 20;
 const TIB: u64 = 1 << 40;
 /// A logstore cannot do with much less.
 const LEAST_MEMORY: u64 = 8 * MIB;
+/// Of a project that says nothing of its memory: what a plugin may have that says nothing of it either.
+const LEAST_PART: u64 = 64 * MIB;
 /// Thousandths of a core.
 const MOST_CPU: u64 = 1_000_000;
 /// Of an uploaded plugin: a Python plugin has 18 MB.
@@ -27,8 +31,10 @@ pub struct Project {
     pub share: u32,
     /// The most CPU time that it gets, in thousandths of a core, 1 to 1,000,000; none: as much as there is.
     pub cpu: Option<u32>,
-    /// Bytes of memory that it may use, 8 MiB to 1 TiB; none: a part of what others leave, see [`divide_memory`].
+    /// Bytes of memory that it may use, 8 MiB to 1 TiB; none: its part.
     pub memory: Option<u64>,
+    /// Bytes that it may use if it does not say, once [`divide_memory`] has divided what there is.
+    pub part: Option<u64>,
     /// The most that a plugin of it can be given, not more than `memory`.
     pub limits: Limits,
     /// Who has it may see and change the project over the admin server.
@@ -62,11 +68,19 @@ impl Default for Project {
             share: 1,
             cpu: None,
             memory: None,
+            part: None,
             limits: Limits::MOST,
             token: None,
             uploads: Uploads::default(),
             plugin_keys: PluginKeys::default(),
         }
+    }
+}
+
+impl Project {
+    /// Bytes of memory that it may use; none: as many as there are.
+    pub fn budget(&self) -> Option<u64> {
+        self.memory.or(self.part)
     }
 }
 
@@ -93,7 +107,7 @@ fn project(node: &Node, fields: &mut Fields) -> Option<(Project, Ceilings)> {
     let uploads = table.get("uploads").and_then(|node| uploads(node, fields)).unwrap_or_default();
     let plugin_keys = plugin_keys(table.get("plugin_keys"), fields);
     let limits = ceilings.limits.clone();
-    Some((Project { share, cpu, memory: bytes, limits, token, uploads, plugin_keys }, ceilings))
+    Some((Project { share, cpu, memory: bytes, part: None, limits, token, uploads, plugin_keys }, ceilings))
 }
 
 /// Bytes of memory.
@@ -101,13 +115,31 @@ pub(super) fn memory(node: &Node, fields: &mut Fields) -> u64 {
     fields.size(Some(node), TIB, LEAST_MEMORY..=TIB)
 }
 
-/// Gives each of the projects that say nothing of their memory the same part of what the others leave of `total` bytes.
-/// Each gets what a logstore cannot do without.
-pub fn divide_memory<'a>(total: u64, projects: impl IntoIterator<Item = &'a mut Project>) {
+/// Gives each of the projects that say nothing of their memory the same part of what the others leave of `total` bytes,
+/// and as much as one plugin may have. Gives the sum of all.
+pub fn divide_memory<'a>(total: u64, projects: impl IntoIterator<Item = &'a mut Project>) -> u64 {
     let (given, open): (Vec<_>, Vec<_>) = projects.into_iter().partition(|project| project.memory.is_some());
     let given = given.iter().filter_map(|project| project.memory).fold(0, u64::saturating_add);
-    let part = total.saturating_sub(given) / (open.len() as u64).max(1);
-    open.into_iter().for_each(|project| project.memory = Some(part.max(LEAST_MEMORY)));
+    let count = open.len() as u64;
+    let part = (total.saturating_sub(given) / count.max(1)).max(LEAST_PART);
+    open.into_iter().for_each(|project| project.part = Some(part));
+    given.saturating_add(part * count)
+}
+
+/// A warning if projects may use more than the total together.
+pub(super) fn warn_of_memory<'a>(
+    total: &Node,
+    bytes: u64,
+    projects: impl IntoIterator<Item = &'a Project>,
+    fields: &mut Fields,
+) {
+    let mut projects: Vec<_> = projects.into_iter().cloned().collect();
+    let sum = divide_memory(bytes, &mut projects);
+    if sum > bytes {
+        let message = format!("projects may use {} together, more than these {}", show_size(sum), show_size(bytes));
+        let hint = format!("one that has no memory of its own gets {} at least", show_size(LEAST_PART));
+        fields.problems.warning(Problem::new(total.place(), message).hint(hint));
+    }
 }
 
 fn uploads(node: &Node, fields: &mut Fields) -> Option<Uploads> {
@@ -154,14 +186,16 @@ sinks: {{ s: {{ type: blackhole }} }}
         let divided = |total, memory: &[Option<u64>]| {
             let project = |memory: &Option<u64>| Project { memory: memory.map(|mib| mib * MIB), ..Project::default() };
             let mut projects: Vec<_> = memory.iter().map(project).collect();
-            divide_memory(total * MIB, &mut projects);
-            projects.into_iter().map(|project| project.memory.unwrap() / MIB).collect::<Vec<_>>()
+            let sum = divide_memory(total * MIB, &mut projects);
+            let budgets = projects.iter().map(|project| project.budget().unwrap() / MIB).collect::<Vec<_>>();
+            (budgets, sum / MIB)
         };
-        assert_eq!(divided(100, &[None, Some(40), None]), [30, 40, 30]);
-        assert_eq!(divided(100, &[Some(40), Some(90)]), [40, 90]);
-        assert_eq!(divided(100, &[Some(40), Some(90), None]), [40, 90, 8]);
-        assert_eq!(divided(100, &[None; 20]), [8; 20]);
-        assert_eq!(divided(100, &[Some(u64::MAX / MIB), Some(90), None]).last(), Some(&8));
+        assert_eq!(divided(240, &[None, Some(40), None]), (vec![100, 40, 100], 240));
+        assert_eq!(divided(240, &[Some(40), Some(90)]), (vec![40, 90], 130));
+        assert_eq!(divided(100, &[Some(40), Some(90), None]), (vec![40, 90, 64], 194));
+        assert_eq!(divided(100, &[None; 20]), (vec![64; 20], 1280));
+        let most = u64::MAX / MIB;
+        assert_eq!(divided(100, &[Some(most), Some(90), None]), (vec![most, 90, 64], most));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::fields::{Fields, Table};
 use super::limits::{Ceilings, Limits};
 use super::logstore::logstores;
 use super::problem::{Place, Problem};
-use super::project::{Project, memory, projects};
+use super::project::{Project, memory, projects, warn_of_memory};
 use super::raw::{Node, Value};
 use super::secret::Secret;
 use super::sinks::{Sink, sinks};
@@ -321,6 +321,15 @@ pub(super) fn resolve(root: &Node, fields: &mut Fields) -> Option<Config> {
     let mut projects: BTreeMap<_, _> = projects.into_iter().map(|(name, (project, _))| (name, project)).collect();
     for logstore in &logstores {
         projects.entry(logstore.name.project.clone()).or_default();
+    }
+    if let (Some(total), Some(bytes)) = (table.get("memory"), memory) {
+        let runs = |name: &str| logstores.iter().any(|logstore| logstore.name.project == name);
+        warn_of_memory(
+            total,
+            bytes,
+            projects.iter().filter(|(name, _)| runs(name)).map(|(_, project)| project),
+            fields,
+        );
     }
     Some(Config {
         data_dir: data_dir.unwrap_or_else(|| DEFAULT_DATA_DIR.into()),

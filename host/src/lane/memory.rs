@@ -12,7 +12,28 @@ use crate::schedule::Turn;
 use crate::sink::Outlet;
 
 /// A lane whose project has no memory left looks again after so long, if it isn't woken.
-pub(super) const SHORT: Duration = Duration::from_millis(50);
+const SHORT: Duration = Duration::from_millis(50);
+
+/// How long a batch waits for memory: each time longer. Whoever is woken whenever another gives some back, and gives back
+/// what it has then, would keep others awake who do the same.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Patience {
+    pause: Duration,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    /// Until when to wait, if it isn't over.
+    pub fn until(&self, now: Instant) -> Option<Instant> {
+        self.until.filter(|until| *until > now)
+    }
+
+    /// Nothing was there again: until when to wait now.
+    pub fn grow(&mut self, now: Instant) -> Instant {
+        self.pause = (2 * self.pause).clamp(Duration::from_millis(1), SHORT);
+        *self.until.insert(now + self.pause)
+    }
+}
 
 /// The right to go on although the project's memory is used up.
 pub(super) struct Overdraft(Arc<Budget>);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Lane;
-use super::memory::SHORT;
+use super::memory::Patience;
 use super::settle::{Parcel, Settles, Shipping};
 use crate::event::{Batch, Field};
 use crate::metrics;
@@ -120,6 +120,9 @@ impl Lane {
         };
         let step = chain.advance(&mut job.passage, &mut file.held, now);
         job.waits = matches!(step, Step::Wait(_));
+        if !matches!(step, Step::Short) {
+            self.patience = Patience::default();
+        }
         self.held_bytes = self.held_bytes + file.held.bytes() - before;
         let turn = match step {
             Step::Done => match job.behind.pop() {
@@ -144,7 +147,7 @@ impl Lane {
             Step::Short => {
                 self.release();
                 self.run_short();
-                Turn::RestUntil(now + SHORT)
+                Turn::RestUntil(self.patience.grow(now))
             }
         };
         std::mem::swap(chunk, &mut job.chunk);

@@ -50,10 +50,16 @@ impl From<Vec<u8>> for Buffer {
     }
 }
 
-impl From<Buffer> for Bytes {
+impl From<Buffer> for Vec<u8> {
     fn from(mut buffer: Buffer) -> Self {
         buffer.room.truncate(buffer.len);
-        buffer.room.into()
+        buffer.room
+    }
+}
+
+impl From<Buffer> for Bytes {
+    fn from(buffer: Buffer) -> Self {
+        Vec::from(buffer).into()
     }
 }
 

@@ -89,7 +89,7 @@ pub enum Kept {
 
 impl Letter {
     /// An event that was refused now.
-    pub fn new(sink: &str, format: &str, target: &LogstoreName, reason: &str, body: &[u8]) -> Self {
+    pub fn new(sink: &str, format: &str, target: &LogstoreName, reason: &str, body: Vec<u8>) -> Self {
         let cut = (0..=REASON.min(reason.len())).rev().find(|at| reason.is_char_boundary(*at)).unwrap_or(0);
         let head = Head {
             sink: sink.to_owned(),
@@ -99,7 +99,7 @@ impl Letter {
             time: jiff::Timestamp::now().to_string(),
             events: 1,
         };
-        Letter { head, body: body.to_vec() }
+        Letter { head, body }
     }
 
     fn to_bytes(&self) -> io::Result<Vec<u8>> {
@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     fn letter(logstore: &str, body: &str) -> Letter {
-        Letter::new("s", "text", &logstore.parse().unwrap(), "no", body.as_bytes())
+        Letter::new("s", "text", &logstore.parse().unwrap(), "no", body.into())
     }
 
     #[test]

@@ -32,6 +32,7 @@ pub mod sls;
 pub mod stdout;
 mod writer;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -100,6 +101,7 @@ pub struct Returned {
 /// Where delivered payloads come back to a lane.
 pub struct Returns {
     done: Mutex<Done>,
+    is_over: AtomicBool,
     wake: Box<dyn Fn() + Send + Sync>,
 }
 
@@ -113,7 +115,7 @@ struct Done {
 impl Returns {
     /// An empty one; `wake` is called when a payload comes back that is awaited.
     pub fn new(wake: Box<dyn Fn() + Send + Sync>) -> Arc<Self> {
-        Arc::new(Returns { done: Mutex::default(), wake })
+        Arc::new(Returns { done: Mutex::default(), is_over: AtomicBool::new(false), wake })
     }
 
     /// Says whether to wake the lane when a payload comes back. Gives whether one has.
@@ -121,6 +123,16 @@ impl Returns {
         let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
         done.is_awaited = is_awaited;
         !done.payloads.is_empty()
+    }
+
+    /// Says that the lane is gone: what it has read and not settled is read again by another.
+    pub fn end(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the lane is gone.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
     }
 
     /// What came back since this was last asked.

@@ -231,6 +231,15 @@ impl Layout {
 
     /// A body of some of the events, in order; `plain` is that of this one before compression.
     pub fn part(&self, events: impl IntoIterator<Item = usize>, plain: &[u8]) -> Body {
+        self.records(events, plain).seal(self.wrap, self.compression)
+    }
+
+    /// A body of one event, before compression.
+    pub fn alone(&self, event: usize, plain: &[u8]) -> Vec<u8> {
+        self.records([event], plain).seal(self.wrap, Compression::None).bytes.into()
+    }
+
+    fn records(&self, events: impl IntoIterator<Item = usize>, plain: &[u8]) -> Records {
         let mut records = Records { wants_ends: true, ..Records::default() };
         for event in events {
             let group = self.groups.partition_point(|group| group.first as usize <= event);
@@ -240,7 +249,7 @@ impl Layout {
             records.bytes.extend(&plain[self.event(event)]);
             records.end_event();
         }
-        records.seal(self.wrap, self.compression)
+        records
     }
 }
 
@@ -294,6 +303,9 @@ mod tests {
                 (vec![4], "a[4]"),
                 (vec![0, 1, 2, 3, 4], "a[122]b[333]a[4]"),
             ] {
+                if let [event] = part[..] {
+                    assert_eq!(body.layout.alone(event, &plain), expected.as_bytes());
+                }
                 let part = body.layout.part(part, &plain);
                 assert_eq!(part.layout.plain(part.bytes.as_slice()).unwrap(), expected);
                 // And parts of parts.

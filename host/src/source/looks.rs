@@ -208,10 +208,9 @@ impl Source {
             self.ignored.remove(&path);
             let Ok(meta) = self.discovery.look(&path) else { continue };
             // It may have another name, under which it is read already.
-            if self.files.contains_key(&meta.id) {
-                continue;
+            if !self.files.contains_key(&meta.id) {
+                self.open(Found { path, meta }, now);
             }
-            self.open(Found { path, meta }, now);
             // What it had is too old; what it has more is new.
             if let Some(tracked) = self.files.get_mut(&meta.id)
                 && tracked.reader.offset() == 0

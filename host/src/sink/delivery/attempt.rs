@@ -2,11 +2,13 @@
 //! some of its events become dead letters.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use futures_util::FutureExt;
 
+use super::aside::Aside;
 use super::piece::Piece;
 use super::{Again, Outcome, Scope, Transport, Trouble};
 use crate::config::LogstoreName;
@@ -21,6 +23,9 @@ pub struct Common<T> {
     pub dead_letters: Arc<DeadLetters>,
     pub accounts: Arc<SinkAccounts>,
     pub trouble: Trouble,
+    pub aside: Arc<Aside>,
+    /// Whether the task has ended.
+    pub has_ended: AtomicBool,
 }
 
 impl<T> Common<T> {
@@ -39,18 +44,6 @@ pub enum Next {
     Again(Piece, Again),
 }
 
-/// What has become of a piece that was taken apart.
-pub enum Taken {
-    /// It has come to its end.
-    Nothing,
-    /// These are sent in its place.
-    Pieces(Vec<Piece>),
-    /// This part of it is sent again.
-    Part(Piece, Again),
-    /// All of it is sent again.
-    Again(Again),
-}
-
 /// A piece that was sent.
 pub struct Sent {
     pub target: Arc<LogstoreName>,
@@ -63,7 +56,7 @@ pub struct Sent {
 }
 
 impl<T: Transport> Common<T> {
-    /// The same. After a mistake in weir, of which the panic tells, the piece is gone: its events stay unsettled, and come
+    /// Sends a piece once. After a mistake in weir, of which the panic tells, the piece is gone: its events stay unsettled, and come
     /// again when the agent does.
     pub async fn send_or_give_up(self: Arc<Self>, piece: Piece, at: Instant) -> Sent {
         let target = piece.whole.target.clone();
@@ -89,133 +82,149 @@ impl<T: Transport> Common<T> {
         if !took {
             metrics::add(&accounts.failures, 1);
         }
+        let piece = Arc::new(piece);
         let next = match outcome {
             Outcome::Delivered => {
                 metrics::add(&accounts.delivered, piece.layout.events as u64);
                 metrics::add(&accounts.bytes_delivered, piece.bytes.len() as u64);
                 piece.whole.done(piece.layout.events, []);
-                Next::Nothing
+                Ok(Next::Nothing)
             }
-            Outcome::Again(again) => Next::Again(piece, again),
-            Outcome::Refused(why) if events <= 1 => {
-                self.aside(piece, move |all, piece| all.bury(piece, &[(0, why)], &[])).await
+            Outcome::Again(again) => Err(again),
+            Outcome::Refused(why) if events <= 1 => self.bury(&piece, vec![(0, why)], Vec::new()).await,
+            Outcome::Refused(_) => self.halve(&piece).await,
+            Outcome::SomeRefused { count, reason } => self.bury_whole(&piece, count, reason).await,
+            Outcome::Partly { refused, again } if are_some_of(events, &refused, &again) => {
+                self.bury(&piece, refused, again).await
             }
-            Outcome::Refused(_) => self.aside(piece, |_, piece| Self::halve(piece)).await,
-            Outcome::SomeRefused { count, reason } => {
-                self.aside(piece, move |all, piece| all.bury_whole(piece, count, &reason)).await
-            }
-            Outcome::Partly { refused, again } => {
-                if are_some_of(events, &refused, &again) {
-                    self.aside(piece, move |all, piece| all.bury(piece, &refused, &again)).await
-                } else {
-                    Next::Again(piece, mistake("the answer names events that were not sent".to_owned()))
-                }
-            }
+            Outcome::Partly { .. } => Err(mistake("the answer names events that were not sent".to_owned())),
         };
+        let next = next.unwrap_or_else(|again| {
+            // Nobody has it any more.
+            Arc::into_inner(piece).map_or(Next::Nothing, |piece| Next::Again(piece, again))
+        });
         Sent { target, at, next, took, refused }
     }
 
-    /// Done by a thread of its own: compressing again and writing to disk take time, which other logstores' payloads
-    /// would wait for.
-    pub(super) async fn aside(
-        self: &Arc<Self>,
-        piece: Piece,
-        work: impl FnOnce(&Self, &Piece) -> Taken + Send + 'static,
-    ) -> Next {
-        let (common, piece) = (self.clone(), Arc::new(piece));
-        let its = piece.clone();
-        let taken = tokio::task::spawn_blocking(move || work(&common, &its)).await;
-        // What panics has reported nothing yet.
-        match taken.unwrap_or_else(|_| Taken::Again(mistake("a mistake in weir".to_owned()))) {
-            Taken::Nothing => Next::Nothing,
-            Taken::Pieces(pieces) => Next::Pieces(pieces),
-            Taken::Part(part, again) => Next::Again(part, again),
-            Taken::Again(again) => Next::Again(Arc::into_inner(piece).expect("its thread has ended"), again),
-        }
+    /// Something done with a piece beside all else. An error if all of it is to be sent again.
+    pub(super) async fn aside<R: Send + 'static>(
+        &self,
+        piece: &Arc<Piece>,
+        work: impl FnOnce(&Piece) -> Result<R, Again> + Send + 'static,
+    ) -> Result<R, Again> {
+        let piece = piece.clone();
+        self.aside.run(move || work(&piece)).await.unwrap_or_else(|| Err(mistake("a mistake in weir".to_owned())))
     }
 
     /// Two halves of a piece that was refused as a whole.
-    fn halve(piece: &Piece) -> Taken {
-        let plain = match piece.layout.plain(&piece.bytes) {
-            Ok(plain) => plain,
-            Err(error) => return Taken::Again(broken(&error)),
+    async fn halve(&self, piece: &Arc<Piece>) -> Result<Next, Again> {
+        let halves = |piece: &Piece| {
+            let plain = piece.layout.plain(&piece.bytes).map_err(broken)?;
+            let events: Vec<u32> = (0..piece.layout.events as u32).collect();
+            let (first, second) = events.split_at(events.len() / 2);
+            Ok(vec![piece.part(first, &plain), piece.part(second, &plain)])
         };
-        let events: Vec<u32> = (0..piece.layout.events as u32).collect();
-        let (first, second) = events.split_at(events.len() / 2);
-        Taken::Pieces(vec![piece.part(first, &plain), piece.part(second, &plain)])
+        self.aside(piece, halves).await.map(Next::Pieces)
     }
 
     /// Keeps refused events as dead letters; others are sent again, and the rest is delivered.
-    fn bury(&self, piece: &Piece, refused: &[(u32, String)], again: &[u32]) -> Taken {
-        let plain = match piece.layout.plain(&piece.bytes) {
-            Ok(plain) => plain,
-            Err(error) => return Taken::Again(broken(&error)),
-        };
-        let mut lost = Vec::new();
-        let mut left = again.to_vec();
-        let mut trouble = None;
-        for (at, (event, reason)) in refused.iter().enumerate() {
-            let body = piece.layout.part([*event as usize], &plain);
-            let bytes = match body.layout.plain(body.bytes.as_slice()) {
-                Ok(bytes) => bytes,
-                Err(error) => return Taken::Again(broken(&error)),
+    async fn bury(
+        self: &Arc<Self>,
+        piece: &Arc<Piece>,
+        refused: Vec<(u32, String)>,
+        again: Vec<u32>,
+    ) -> Result<Next, Again> {
+        let (events, delivered) = (piece.layout.events, piece.layout.events - refused.len() - again.len());
+        let indices: Vec<u32> = refused.iter().map(|(event, _)| *event).collect();
+        let common = self.clone();
+        let letters = move |piece: &Piece| {
+            let plain = piece.layout.plain(&piece.bytes).map_err(broken)?;
+            let letter = |(event, reason): (u32, String)| {
+                common.letter(piece, &reason, piece.layout.alone(event as usize, &plain))
             };
-            match self.keep(self.letter(piece, reason, &bytes), 1) {
-                Ok(kept) => lost.push((piece.index(*event), kept)),
-                Err(why) => {
-                    // What was taken or kept so far is done; the rest is tried again.
-                    left.extend(refused[at..].iter().map(|(event, _)| *event));
-                    left.sort_unstable();
-                    trouble = Some(mistake(why));
-                    break;
-                }
+            Ok(refused.into_iter().map(letter).collect())
+        };
+        let (kept, trouble) = match indices.is_empty() {
+            true => Default::default(),
+            false => self.keep(self.aside(piece, letters).await?, 1).await,
+        };
+        // What was taken or kept so far is done; the rest is tried again.
+        let mut left: Vec<u32> = again.iter().chain(&indices[kept.len()..]).copied().collect();
+        left.sort_unstable();
+        let done = events - left.len();
+        let rest = match left.is_empty() {
+            true => None,
+            false => {
+                let part = move |piece: &Piece| {
+                    let plain = piece.layout.plain(&piece.bytes).map_err(broken)?;
+                    Ok(piece.part(&left, &plain))
+                };
+                Some(self.aside(piece, part).await?)
             }
-        }
-        let rest = (!left.is_empty()).then(|| piece.part(&left, &plain));
-        let delivered = piece.layout.events - refused.len() - again.len();
+        };
         if delivered > 0 {
             metrics::add(&self.accounts.delivered, delivered as u64);
             metrics::add(&self.accounts.bytes_delivered, piece.bytes.len() as u64);
         }
-        piece.whole.done(piece.layout.events - left.len(), lost);
-        let Some(rest) = rest else { return Taken::Nothing };
+        piece.whole.done(done, indices.iter().map(|event| piece.index(*event)).zip(kept));
+        let Some(rest) = rest else { return Ok(Next::Nothing) };
         let pushed_back = || {
-            let why = format!("{} of {} events were pushed back", left.len(), piece.layout.events);
+            let why = format!("{} of {events} events were pushed back", again.len());
             Again { why, after: None, scope: Scope::Logstore, is_mistake: false }
         };
-        Taken::Part(rest, trouble.unwrap_or_else(pushed_back))
+        Ok(Next::Again(rest, trouble.map_or_else(pushed_back, mistake)))
     }
 
     /// Keeps a copy of all events as one dead letter, where it is not known which of them were refused.
-    fn bury_whole(&self, piece: &Piece, count: usize, reason: &str) -> Taken {
-        let plain = match piece.layout.plain(&piece.bytes) {
-            Ok(plain) => plain,
-            Err(error) => return Taken::Again(broken(&error)),
-        };
+    async fn bury_whole(self: &Arc<Self>, piece: &Arc<Piece>, count: usize, reason: String) -> Result<Next, Again> {
         let events = piece.layout.events;
         let count = count.min(events);
-        let mut letter = self.letter(piece, reason, &plain);
-        letter.head.events = events;
-        match self.keep(letter, count) {
-            Ok(kept) => {
-                metrics::add(&self.accounts.delivered, (events - count) as u64);
-                metrics::add(&self.accounts.bytes_delivered, piece.bytes.len() as u64);
-                // Some have to be taken for those.
-                let lost = (events - count..events).map(|event| (piece.index(event as u32), kept));
-                piece.whole.done(events, lost);
-                Taken::Nothing
-            }
-            Err(why) => Taken::Again(mistake(why)),
+        let common = self.clone();
+        let letter = move |piece: &Piece| {
+            let plain = piece.layout.plain(&piece.bytes).map_err(broken)?;
+            let mut letter = common.letter(piece, &reason, plain.into());
+            letter.head.events = events;
+            Ok(vec![letter])
+        };
+        let (kept, trouble) = self.keep(self.aside(piece, letter).await?, count).await;
+        if let Some(why) = trouble {
+            return Err(mistake(why));
         }
+        metrics::add(&self.accounts.delivered, (events - count) as u64);
+        metrics::add(&self.accounts.bytes_delivered, piece.bytes.len() as u64);
+        // Some have to be taken for those.
+        let lost = (events - count..events).map(|event| piece.index(event as u32));
+        piece.whole.done(events, lost.zip(kept.into_iter().cycle()));
+        Ok(Next::Nothing)
     }
 
-    fn letter(&self, piece: &Piece, reason: &str, body: &[u8]) -> Letter {
+    fn letter(&self, piece: &Piece, reason: &str, body: Vec<u8>) -> Letter {
         Letter::new(&self.sink, self.transport.format(), &piece.whole.target, reason, body)
     }
 
-    /// Keeps a dead letter, which stands for so many events, and gives what has become of them. An error if it has to
-    /// be tried again.
-    fn keep(&self, letter: Letter, events: usize) -> Result<Lost, String> {
+    /// Keeps dead letters, each of which stands for so many events, until one has to be tried again. Gives what has become
+    /// of those before, and why it must.
+    async fn keep(self: &Arc<Self>, letters: Vec<Letter>, events: usize) -> (Vec<Lost>, Option<String>) {
+        let common = self.clone();
+        let keep = move || {
+            let mut kept = Vec::with_capacity(letters.len());
+            for letter in letters {
+                // Nobody waits for those of a task that has ended.
+                match common.has_ended.load(Ordering::Relaxed) {
+                    true => return (kept, Some("the sink ends".to_owned())),
+                    false => match common.keep_one(letter, events) {
+                        Ok(lost) => kept.push(lost),
+                        Err(why) => return (kept, Some(why)),
+                    },
+                }
+            }
+            (kept, None)
+        };
+        let kept = tokio::task::spawn_blocking(keep).await;
+        kept.unwrap_or_else(|_| (Vec::new(), Some("a mistake in weir".to_owned())))
+    }
+
+    fn keep_one(&self, letter: Letter, events: usize) -> Result<Lost, String> {
         match self.dead_letters.keep(letter) {
             Ok(Kept::Kept) => {
                 metrics::add(&self.accounts.dead_lettered, events as u64);
@@ -243,7 +252,7 @@ fn are_some_of(events: usize, refused: &[(u32, String)], again: &[u32]) -> bool 
     in_order(&all) && all.last().is_none_or(|last| (*last as usize) < events)
 }
 
-fn broken(error: &std::io::Error) -> Again {
+fn broken(error: std::io::Error) -> Again {
     mistake(format!("a payload that weir made cannot be read again: {error}"))
 }
 

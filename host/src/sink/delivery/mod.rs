@@ -4,6 +4,7 @@
 //! queues: one for each logstore, taken from in turn, by projects first. What a server says of a logstore slows that
 //! logstore down; only what keeps every request from arriving slows down the destination.
 
+mod aside;
 mod attempt;
 mod limit;
 mod piece;
@@ -12,6 +13,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::time::{Duration, Instant};
 
@@ -24,6 +26,7 @@ use super::records::Layout;
 use super::{Payload, Sender};
 use crate::config::LogstoreName;
 use crate::metrics::SinkAccounts;
+use aside::Aside;
 use attempt::Common;
 use task::Task;
 
@@ -135,22 +138,26 @@ pub struct Delivery {
 type Trouble = Arc<Mutex<Option<String>>>;
 
 /// The threads on which all destinations of an agent do their work.
-pub struct Runtime(Option<tokio::runtime::Runtime>);
+pub struct Runtime {
+    network: Option<tokio::runtime::Runtime>,
+    aside: Arc<Aside>,
+}
 
 impl Runtime {
     /// Starts them.
     pub fn start() -> std::io::Result<Arc<Runtime>> {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
-        Ok(Arc::new(Runtime(Some(builder.worker_threads(2).thread_name("net").enable_all().build()?))))
+        let network = Some(builder.worker_threads(2).thread_name("net").enable_all().build()?);
+        Ok(Arc::new(Runtime { network, aside: Arc::default() }))
     }
 
     /// Does something to its end.
     pub fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.0.as_ref().expect("it runs until it is dropped").block_on(work)
+        self.network.as_ref().expect("it runs until it is dropped").block_on(work)
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = &self.0 {
+        if let Some(runtime) = &self.network {
             runtime.spawn(task);
         }
     }
@@ -159,7 +166,7 @@ impl Runtime {
 impl Drop for Runtime {
     /// Nobody waits for a name that is still being looked up.
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.network.take() {
             runtime.shutdown_background();
         }
     }
@@ -179,10 +186,18 @@ impl Delivery {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (ends, ended) = blocking::channel();
         let trouble = Trouble::default();
-        let common =
-            Arc::new(Common { sink: name.to_owned(), transport, dead_letters, accounts, trouble: trouble.clone() });
+        let common = Arc::new(Common {
+            sink: name.to_owned(),
+            transport,
+            dead_letters,
+            accounts,
+            trouble: trouble.clone(),
+            aside: runtime.aside.clone(),
+            has_ended: AtomicBool::new(false),
+        });
         runtime.spawn(async move {
-            Task::new(common, limits).run(payloads, stopped).await;
+            Task::new(common.clone(), limits).run(payloads, stopped).await;
+            common.has_ended.store(true, Ordering::Relaxed);
             drop(ends);
         });
         let (queue, ended, stop) = (Mutex::new(Some(queue)), Mutex::new(ended), Mutex::new(Some(stop)));

@@ -51,6 +51,12 @@ impl Piece {
 }
 
 impl Whole {
+    /// Whether nobody waits for it any more.
+    pub fn is_over(&self) -> bool {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.receipt.as_ref().is_none_or(|receipt| receipt.returns.is_over())
+    }
+
     /// So many events more have come to their end; these of them are lost. Reports when all have.
     pub fn done(&self, events: usize, lost: impl IntoIterator<Item = (u32, Lost)>) {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);

@@ -112,6 +112,14 @@ impl<P> Queues<P> {
         self.offer(target);
     }
 
+    /// Drops the first pieces of a logstore, as many as nobody waits for.
+    pub fn forget_first(&mut self, target: &Arc<LogstoreName>, is_over: impl Fn(&P) -> bool) {
+        let pieces = &mut self.queue(target).pieces;
+        let count = pieces.iter().take_while(|piece| is_over(piece)).count();
+        pieces.drain(..count);
+        self.waiting -= count;
+    }
+
     /// The logstore is ready, if nothing speaks against it.
     fn offer(&mut self, target: &Arc<LogstoreName>) {
         let queue = self.queue(target);

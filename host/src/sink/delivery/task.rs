@@ -78,7 +78,10 @@ impl<T: Transport> Task<T> {
                 payload = payloads.recv(), if is_open => match payload {
                     Some(payload) => {
                         let piece = Piece::new(payload);
-                        self.queues.push_back(&piece.whole.target.clone(), piece);
+                        let target = piece.whole.target.clone();
+                        // The logstore has begun anew, and reads them again.
+                        self.queues.forget_first(&target, |piece| piece.whole.is_over());
+                        self.queues.push_back(&target, piece);
                     }
                     None => is_open = false,
                 },

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
-use super::attempt::Next;
 use super::piece::Piece;
 use super::*;
 use crate::sink::compress::Compression;
@@ -279,18 +278,58 @@ fn full_dead_letters_hold_up_or_discard() {
 #[test]
 fn after_a_mistake_of_ours_all_of_a_piece_is_sent_again() {
     let scene = Scene::new(Scripted::new(|_, _, _| Outcome::Delivered));
-    let (dead_letters, accounts) = (Arc::new(DeadLetters::new(scene.dir.path(), 1, false)), scene.accounts.clone());
-    let transport = Scripted::new(|_, _, _| Outcome::Delivered);
-    let common =
-        Arc::new(Common { sink: "s".to_owned(), transport, dead_letters, accounts, trouble: Trouble::default() });
-    let piece = Piece::new(scene.payload("a/b", 7, &["1", "2"]));
-    let next = Runtime::start().unwrap().block_on(common.aside(piece, |_, piece| {
-        assert_eq!(piece.layout.events, 2);
-        panic!("on purpose")
-    }));
-    let Next::Again(piece, again) = next else { panic!("it is not sent again") };
-    assert_eq!((piece.layout.events, again.is_mistake), (2, true));
+    let common = Common {
+        sink: "s".to_owned(),
+        transport: Scripted::new(|_, _, _| Outcome::Delivered),
+        dead_letters: Arc::new(DeadLetters::new(scene.dir.path(), 1, false)),
+        accounts: scene.accounts.clone(),
+        trouble: Trouble::default(),
+        aside: Arc::default(),
+        has_ended: AtomicBool::new(false),
+    };
+    let piece = Arc::new(Piece::new(scene.payload("a/b", 7, &["1", "2"])));
+    let runtime = Runtime::start().unwrap();
+    let panics = |_: &Piece| -> Result<(), Again> { panic!("on purpose") };
+    let again = runtime.block_on(common.aside(&piece, panics)).unwrap_err();
+    assert!(again.is_mistake, "{again:?}");
+    // The thread goes on.
+    assert_eq!(runtime.block_on(common.aside(&piece, |piece| Ok(piece.layout.events))), Ok(2));
+    assert!(Arc::into_inner(piece).is_some(), "somebody has it still");
     assert!(scene.close(LONG).is_empty(), "something was reported");
+}
+
+#[test]
+fn what_a_lane_left_behind_is_not_sent_when_its_logstore_has_begun_anew() {
+    // Nothing arrives before the lane is gone.
+    let is_there = Arc::new(AtomicBool::new(false));
+    let answer = is_there.clone();
+    let transport = Scripted::new(move |_, _, _| match answer.load(Ordering::SeqCst) {
+        true => Outcome::Delivered,
+        false => Outcome::unreachable("gone"),
+    });
+    let mut scene = Scene::new(transport.clone());
+    scene.send("c/d", 0, &["other"]);
+    scene.send("a/b", 0, &["1"]);
+    scene.send("a/b", 1, &["2"]);
+    while scene.count("failures") == 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let former = std::mem::replace(&mut scene.returns, Returns::new(Box::new(|| {})));
+    former.end();
+    let again = ["1", "2", "3", "4"];
+    (2..).zip(again).for_each(|(id, event)| scene.send("a/b", id, &[event]));
+    // There were three.
+    while scene.accounts.waiting.load(Ordering::Relaxed) < 4 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    is_there.store(true, Ordering::SeqCst);
+    let back = scene.close(LONG);
+    assert_eq!(back.into_keys().collect::<Vec<_>>(), [2, 3, 4, 5]);
+    // The first may have been under way when the lane was gone, but not the second.
+    let taken = transport.taken();
+    let count = |event: &str| taken.iter().filter(|taken| *taken == event).count();
+    assert_eq!((count("2"), count("other")), (1, 1), "{taken:?}");
+    assert!((1..=2).contains(&count("1")), "{taken:?}");
 }
 
 #[test]

@@ -177,8 +177,12 @@ fn tool(own: &Path, name: &str, install: impl FnOnce(&Path, &Path) -> Result<()>
     fs::create_dir_all(&tools).with_context(|| format!("making {}", tools.display()))?;
     // Made aside and renamed: what is there is whole, also if two build at once.
     let new = tempfile::Builder::new().prefix("new-").tempdir_in(&tools)?;
-    let elsewhere = || format!("{SHARED_TOOLS} in the environment names another directory than {}", tools.display());
-    install(new.path(), &tools).with_context(elsewhere)?;
+    install(new.path(), &tools).map_err(|error| match is_shared {
+        true => error,
+        false => error.context(format!(
+            "{name} could not be installed; {SHARED_TOOLS} in the environment says where it is already"
+        )),
+    })?;
     match fs::rename(new.path(), &dir) {
         Err(error) if !dir.is_dir() => return Err(error).with_context(|| format!("making {}", dir.display())),
         _ if is_shared => {}
