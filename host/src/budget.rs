@@ -32,6 +32,9 @@ pub struct Budget {
     lanes: Mutex<Vec<Wake>>,
 }
 
+/// Of what projects may use, this part is not for payloads: while a sink takes none, logstores with another sink need it.
+const NOT_FOR_PAYLOADS: usize = 4;
+
 impl Budget {
     /// So many bytes, or as many as there are.
     pub fn new(limit: Option<usize>) -> Arc<Self> {
@@ -59,6 +62,12 @@ impl Budget {
     /// Whether it uses all that it may.
     pub fn is_full(&self) -> bool {
         self.limit().is_some_and(|limit| self.used() >= limit)
+    }
+
+    /// Whether payloads on their way have as much as they may.
+    pub fn is_filled_by_payloads(&self) -> bool {
+        let used = self.on_their_way.load(Ordering::Relaxed);
+        self.limit().is_some_and(|limit| used >= limit - limit / NOT_FOR_PAYLOADS)
     }
 
     /// Whether some of it comes back by itself, however long a sink takes for that.
@@ -194,6 +203,12 @@ mod tests {
         other.set(40, 30);
         one.set(50, 10);
         assert_eq!((budget.on_their_way.load(Ordering::Relaxed), budget.is_awaited()), (40, true));
+        assert!(!budget.is_filled_by_payloads());
+        other.set(40, 64);
+        assert!(!budget.is_filled_by_payloads());
+        other.set(40, 65);
+        assert!(budget.is_filled_by_payloads());
+        other.set(40, 30);
         budget.runs_short();
         budget.runs_short();
         assert_eq!(woken.load(Ordering::Relaxed), 1);

@@ -1,7 +1,7 @@
 //! What a running agent shows of itself, and what it lets be changed. The agent does it, and the admin server asks.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -258,11 +258,17 @@ pub struct CanaryStatus {
     pub other_failed: u64,
 }
 
+/// Names need not be UTF-8, and JSON must be.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
 /// A file.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, ToSchema)]
 pub struct FileStatus {
-    /// Where it was last found.
+    /// Where it was last found. What is not UTF-8 in it is U+FFFD.
     #[schema(value_type = String)]
+    #[serde(serialize_with = "as_text")]
     pub path: PathBuf,
     /// Bytes that it has.
     pub size: u64,

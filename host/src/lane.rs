@@ -386,14 +386,19 @@ impl Lane {
                 if self.undecided == 0 {
                     return self.rest(Some(when));
                 }
-                let held = self.files.iter().filter_map(|(key, file)| Some((file.held_since? + HOLD_AT_MOST, *key)));
-                match held.min() {
+                match self.held_due() {
                     Some((due, key)) if due <= now => self.flush(key, &mut scratch.chunk).unwrap_or(Turn::More),
                     Some((due, _)) => self.rest(Some(due.min(when))),
                     None => self.rest(Some(when)),
                 }
             }
         }
+    }
+
+    /// When plugins have held something for as long as they may, and of which file.
+    fn held_due(&self) -> Option<(Instant, u64)> {
+        let held = self.files.iter().filter_map(|(key, file)| Some((file.held_since? + HOLD_AT_MOST, *key)));
+        held.min()
     }
 
     /// All is read that there was: if that was little, what comes next is read together.

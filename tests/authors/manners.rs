@@ -153,7 +153,7 @@ fn an_evil_plugin_fails_at_once() {
         ),
         ("grow", "out of memory: it may have 67108864 bytes"),
         ("recurse", "trapped: wasm trap: out of bounds memory access"),
-        ("spin", "out of fuel: it used all of 10040000"),
+        ("spin", "out of fuel: it used all of 10136000"),
     ] {
         let site = Site::new();
         crate::testing::project(&site, "p", "weir-evil");

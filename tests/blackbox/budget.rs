@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use crate::harness::{Site, access_log, beside, plugins};
+use crate::cost::cpu_time_of;
+use crate::harness::{Agent, Site, access_log, beside, numbers, plugins};
 
 /// Logstores whose plugins each want 40 MiB, and the memory of their project.
 const HUNGRY: usize = 6;
@@ -163,4 +164,71 @@ fn tiny_lines_with_long_tags_and_errors_are_shipped_in_small_parts() {
     assert!(first.starts_with("{\"content\":\"\",\"__error__\":\"weir-evil: as I please\"") && first.len() > 1600);
     assert_eq!(made.filter(|line| *line == first).count() as u64, LINES - 1);
     assert!(ran.peak < 80 << 20, "{} MiB were resident", ran.peak >> 20);
+}
+
+/// CPU time that an agent uses in a second and a half; the least of three, as much else may go on.
+fn cpu_at_rest(agent: &Agent) -> Duration {
+    let one = |_| {
+        let before = cpu_time_of(agent.pid());
+        thread::sleep(Duration::from_millis(1500));
+        cpu_time_of(agent.pid()) - before
+    };
+    (0..3).map(one).min().unwrap()
+}
+
+#[test]
+fn a_sink_that_is_gone_holds_up_no_other_logstore_of_its_project_and_nobody_spins() {
+    const LINES: u64 = 10_000;
+    let site = Site::alone();
+    // Nobody listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    site.write("logs/gone/a.log", numbers(0..2_000_000));
+    let logstores = "- { name: a/gone, files: { root: logs/gone }, sink: gone }
+- { name: a/idle, files: { root: logs/idle }, sink: out }
+- { name: a/good, files: { root: logs/good }, plugins: [{ use: nginx }], sink: out }
+";
+    config(&site, "a: { memory: 8MiB }", logstores);
+    let with_sink = fs::read_to_string(site.path("weir.yaml")).unwrap()
+        + &format!("  gone: {{ type: http, url: 'http://127.0.0.1:{port}/' }}\n");
+    site.write("weir.yaml", with_sink);
+    let mut agent = site.start();
+    agent.wait_to_say("not reached");
+    for round in 1..=3 {
+        site.append("logs/good/access.log", access_log(LINES));
+        agent.wait_for_lines("a/good", (round * LINES) as usize);
+    }
+    let cpu = cpu_at_rest(&agent);
+    assert!(cpu < Duration::from_millis(300), "{cpu:?} of 1.5 s");
+    agent.kill();
+    assert_eq!(site.events("a/good").len(), 3 * LINES as usize);
+}
+
+#[test]
+fn lines_without_ends_are_shipped_and_let_go() {
+    const FILES: usize = 100;
+    let site = Site::alone();
+    for number in 0..FILES {
+        site.write(&format!("logs/{number}.log"), "z".repeat(400_000));
+    }
+    let files = "{ root: logs, flush_after: 300ms }";
+    config(&site, "a: { memory: 16MiB }", &format!("- {{ name: a/b, files: {files}, sink: out }}\n"));
+    let mut agent = site.start();
+    agent.wait_for_lines("a/b", FILES);
+    let cpu = cpu_at_rest(&agent);
+    assert!(cpu < Duration::from_millis(300), "{cpu:?} of 1.5 s");
+    // They end after all, and the rest of each is an event.
+    for number in 0..FILES {
+        site.append(&format!("logs/{number}.log"), "more\n");
+    }
+    agent.wait_for_lines("a/b", 2 * FILES);
+    let ran = agent.stop();
+    ran.assert_settled();
+    let count = 2 * FILES as u64;
+    ran.assert_counts("a/b", [count, count, 0, 0]);
+    assert!(ran.projects["a"]["memory"] <= 1 << 20, "{:?}", ran.projects["a"]);
+    assert!(ran.peak < (16 + 64) << 20, "{} MiB were resident", ran.peak >> 20);
+    let mut contents = site.contents("a/b");
+    contents.sort();
+    let expected = [vec!["more".to_owned(); FILES], vec!["z".repeat(400_000); FILES]].concat();
+    assert!(contents == expected);
 }

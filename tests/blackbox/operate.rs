@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -109,6 +110,41 @@ pub fn lines(range: std::ops::Range<u64>) -> String {
 /// What standard output has of a table, from the line with its title to the next empty line.
 fn part<'t>(text: &'t str, title: &str) -> Vec<&'t str> {
     text.lines().skip_while(|line| !line.starts_with(title)).take_while(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn a_name_that_is_no_text_hides_nothing() {
+    let site = Site::new();
+    serve(&site, &format!(", token: {OPERATOR}"), &LOGSTORES.replace("app.log", "'*.log'"));
+    site.write("logs/raw.log", "");
+    let odd = site.path("logs").join(std::ffi::OsStr::from_bytes(b"odd\xff.log"));
+    fs::write(&odd, lines(0..3)).unwrap();
+    let mut served = Served::start(&site);
+    served.wait_for_settled("shop/app", 3);
+    let status = served.json(&["status", "shop/app"]);
+    let files: Vec<_> = status["logstores"]["shop/app"]["files"].as_array().unwrap().iter().collect();
+    let paths: Vec<_> = files.iter().map(|file| file["path"].as_str().unwrap().to_owned()).collect();
+    assert!(paths.contains(&odd.to_string_lossy().into_owned()), "{paths:?}");
+    served.told(&["status"]);
+    served.agent.stop().assert_settled();
+}
+
+#[test]
+fn what_nobody_reads_is_done_all_the_same() {
+    let site = Site::new();
+    site.config(LOGSTORES);
+    let closed = |args: &str| {
+        // Whoever reads is gone before anything is written.
+        let weir =
+            format!("until [ -e closed ]; do sleep 0.01; done; {:?} {args} -c weir.yaml; echo $? > code", binary());
+        let script = format!("rm -f closed; ({weir}) 2>&1 | (exec 0<&-; touch closed); cat code");
+        let done = Command::new("sh").args(["-c", &script]).current_dir(site.path("")).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    assert_eq!(closed("check --no-plugins"), "0\n");
+    assert_eq!(closed("dead-letters list"), "0\n");
+    site.write("weir.yaml", "nonsense: 1\n");
+    assert_eq!(closed("check"), "78\n");
 }
 
 #[test]

@@ -112,7 +112,13 @@ fn hashes(tokens: &[(Role, Live)]) -> Vec<(Role, [u8; 32])> {
         }
         Some((role.clone(), Sha256::digest(token.as_bytes()).into()))
     };
-    tokens.iter().filter_map(hash).collect()
+    let hashes: Vec<_> = tokens.iter().filter_map(hash).collect();
+    for (i, (role, hash)) in hashes.iter().enumerate() {
+        for (other, _) in hashes[..i].iter().filter(|(_, other)| other == hash) {
+            tracing::error!(?role, ?other, "both have the same token in their files: nobody can use it");
+        }
+    }
+    hashes
 }
 
 /// A file with 256 random bits, that only this user can read.

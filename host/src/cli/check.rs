@@ -25,17 +25,18 @@ pub fn run(args: &Args) -> Result<()> {
     let file = args.config.name();
     let loaded = args.config.load()?;
     for warning in &loaded.warnings {
-        eprintln!("warning: {}", warning.in_file(&file));
+        complain!("warning: {}", warning.in_file(&file));
     }
     let config = loaded.config;
     for logstore in config.logstores.iter().filter(|logstore| !logstore.files.root.is_dir()) {
         let root = &logstore.files.root;
-        eprintln!("warning: {file}: {}: the root {} does not exist yet", logstore.name, root.display());
+        complain!("warning: {file}: {}: the root {} does not exist yet", logstore.name, root.display());
         if let Some(hint) = hint::near(root) {
-            eprintln!("  hint: {hint}");
+            complain!("  hint: {hint}");
         }
     }
-    if !args.no_plugins {
+    // Without plugins there is no need of a place for what is compiled.
+    if !args.no_plugins && config.logstores.iter().any(|logstore| !logstore.plugins.is_empty()) {
         let mut plugins = Plugins::new(sandbox_for_tools(&super::user_cache())?, &config.plugin_dirs);
         let chains = config.logstores.iter().map(|logstore| plugins.chain(logstore, &Budget::new(None)));
         let problems: Vec<_> = chains.filter_map(|chain| chain.err()).flatten().collect();
@@ -43,6 +44,6 @@ pub fn run(args: &Args) -> Result<()> {
             return Err(ConfigErrors::new(file, problems).into());
         }
     }
-    println!("{file}: no errors (logstores: {}, sinks: {})", config.logstores.len(), config.sinks.len());
+    say!("{file}: no errors (logstores: {}, sinks: {})", config.logstores.len(), config.sinks.len());
     Ok(())
 }

@@ -38,7 +38,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let path = data_dir.join("checkpoint.redb");
     if !path.exists() {
-        println!("nothing was settled yet: there is no {}", path.display());
+        say!("nothing was settled yet: there is no {}", path.display());
         return Ok(());
     }
     let mut rows = checkpoint::read(&path).with_context(|| format!("the checkpoint {}", path.display()))?;
@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
     rows.sort_by(|((a, _), x), ((b, _), y)| (a, &x.path).cmp(&(b, &y.path)));
     if args.json {
         for ((logstore, file), position) in &rows {
-            println!("{}", serde_json::json!({ "logstore": logstore, "file": file, "position": position }));
+            say!("{}", serde_json::json!({ "logstore": logstore, "file": file, "position": position }));
         }
         return Ok(());
     }

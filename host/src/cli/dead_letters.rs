@@ -81,8 +81,8 @@ pub struct Which {
 }
 
 impl Which {
-    fn files(&self, dir: &Path) -> Result<Vec<PathBuf>> {
-        if self.all { Ok(DeadLetters::files(dir, None)?) } else { chosen(dir, &self.which) }
+    fn files(&self, config: &Config, dir: &Path) -> Result<Vec<PathBuf>> {
+        if self.all { Ok(DeadLetters::files(dir, None)?) } else { chosen(config, dir, &self.which) }
     }
 }
 
@@ -90,22 +90,28 @@ pub fn run(command: &Command) -> Result<()> {
     super::log::start("warn");
     match command {
         Command::List { place, logstore, json } => {
-            let (_, dir) = place.open()?;
+            let (config, dir) = place.open()?;
+            if let Some(logstore) = logstore {
+                of_logstore(&config, &dir, logstore)?;
+            }
             list(&dir, logstore.as_ref(), *json)
         }
         Command::Show { place, id, raw } => {
-            let (_, dir) = place.open()?;
-            show(&chosen(&dir, std::slice::from_ref(id))?[0], *raw)
+            let (config, dir) = place.open()?;
+            match &chosen(&config, &dir, std::slice::from_ref(id))?[..] {
+                [one] => show(one, *raw),
+                several => Err(Usage(format!("{id} has {} dead letters: say which", several.len())).into()),
+            }
         }
         Command::Replay { place, which } => {
             let (config, dir) = place.open()?;
-            replay(&config, &which.files(&dir)?)
+            replay(&config, &which.files(&config, &dir)?)
         }
         Command::Remove { place, which } => {
-            let (_, dir) = place.open()?;
-            for file in &which.files(&dir)? {
+            let (config, dir) = place.open()?;
+            for file in &which.files(&config, &dir)? {
                 dead_letters::remove(file).with_context(|| file.display().to_string())?;
-                println!("{}: removed", id(file));
+                say!("{}: removed", id(file));
             }
             Ok(())
         }
@@ -127,12 +133,12 @@ fn id(file: &Path) -> String {
 }
 
 /// The files of letters by their ids, or by their logstores.
-fn chosen(dir: &Path, which: &[String]) -> Result<Vec<PathBuf>> {
+fn chosen(config: &Config, dir: &Path, which: &[String]) -> Result<Vec<PathBuf>> {
     let all = DeadLetters::files(dir, None)?;
     let mut files = Vec::new();
     for wanted in which {
         match wanted.parse::<LogstoreName>() {
-            Ok(logstore) => files.extend(DeadLetters::files(dir, Some(&logstore))?),
+            Ok(logstore) => files.extend(of_logstore(config, dir, &logstore)?),
             Err(_) => match all.iter().find(|file| id(file) == *wanted) {
                 Some(file) => files.push(file.clone()),
                 None => {
@@ -143,6 +149,17 @@ fn chosen(dir: &Path, which: &[String]) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     files.dedup();
+    Ok(files)
+}
+
+/// Those of a logstore, which has some or is in the configuration: another name is a mistake.
+fn of_logstore(config: &Config, dir: &Path, logstore: &LogstoreName) -> Result<Vec<PathBuf>> {
+    let files = DeadLetters::files(dir, Some(logstore))?;
+    if files.is_empty() && config.logstores.iter().all(|known| known.name != *logstore) {
+        return Err(
+            Usage(format!("there is no logstore {logstore} in the configuration, and no dead letter of it")).into()
+        );
+    }
     Ok(files)
 }
 
@@ -160,14 +177,14 @@ fn list(dir: &Path, logstore: Option<&LogstoreName>, json: bool) -> Result<()> {
                 "id": id(&file), "logstore": logstore, "sink": sink, "format": format, "time": time, "reason": reason,
                 "events": events, "size": size, "file": file,
             });
-            println!("{line}");
+            say!("{line}");
             continue;
         }
         let reason: String = head.reason.escape_debug().take(SHOWN).collect();
         rows.push(vec![head.logstore, head.sink, head.time, size.to_string(), id(&file), reason]);
     }
     match rows.len() {
-        1 if !json => println!("there are no dead letters"),
+        1 if !json => say!("there are no dead letters"),
         1 => {}
         _ => super::print_left(&rows),
     }
@@ -212,21 +229,21 @@ fn replay(config: &Config, files: &[PathBuf]) -> Result<()> {
             Ok(Sent::Delivered) => {
                 delivered += 1;
                 dead_letters::remove(file).with_context(|| file.display().to_string())?;
-                println!("{id}: delivered");
+                say!("{id}: delivered");
             }
-            Ok(Sent::Gone) => println!("{id}: is not there any more"),
+            Ok(Sent::Gone) => say!("{id}: is not there any more"),
             Ok(Sent::Refused(letter)) => {
                 left += 1;
-                println!("{id}: refused again: {}", letter.head.reason.escape_debug());
+                say!("{id}: refused again: {}", letter.head.reason.escape_debug());
                 dead_letters::replace(file, &letter).with_context(|| file.display().to_string())?;
             }
             Err(error) => {
                 left += 1;
-                println!("{id}: not delivered: {error:#}");
+                say!("{id}: not delivered: {error:#}");
             }
         }
     }
-    println!("delivered: {delivered}, left: {left}");
+    say!("delivered: {delivered}, left: {left}");
     if left > 0 {
         bail!("{left} of {} dead letters are still there", files.len());
     }

@@ -45,18 +45,15 @@ pub fn run(args: &Args) -> Result<()> {
     let file = dir.path().join("weir.yaml");
     std::fs::write(&file, &text)?;
     std::fs::create_dir(dir.path().join("logs"))?;
-    println!(
-        "A tenant, `shop`, has a logstore, `shop/nginx-access`, and a parser of its own for it:\n\n{}",
-        indent(&text)
-    );
+    say!("A tenant, `shop`, has a logstore, `shop/nginx-access`, and a parser of its own for it:\n\n{}", indent(&text));
 
     let loaded = config::load(&file)?;
     let shown = Arc::new(Mutex::new(Vec::new()));
     let taps = BTreeMap::from([("shop/nginx-access".to_owned(), tap(shown.clone()))]);
     let begun = Instant::now();
     let agent = Agent::start(&loaded.config, &file.to_string_lossy(), Options { taps, ..Options::default() })?;
-    println!("The plugin is compiled and has its settings: {} ms.", begun.elapsed().as_millis());
-    println!("Writing {} lines a second for {} s, and tailing them:\n", args.rate, args.seconds);
+    say!("The plugin is compiled and has its settings: {} ms.", begun.elapsed().as_millis());
+    say!("Writing {} lines a second for {} s, and tailing them:\n", args.rate, args.seconds);
 
     let writing = Instant::now();
     let written = write_logs(&dir.path().join("logs/access.log"), args, &agent)?;
@@ -68,9 +65,9 @@ pub fn run(args: &Args) -> Result<()> {
     let accounts = agent.books().logstores["shop/nginx-access"].accounts.clone();
     agent.stop(GRACE)?;
 
-    println!("\nAn event before and after:\n");
+    say!("\nAn event before and after:\n");
     for (before, after) in shown.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        println!("  {before}\n  -> {after}\n");
+        say!("  {before}\n  -> {after}\n");
     }
     let out = File::open(dir.path().join("out/shop/nginx-access.ndjson")).context("reading what came out")?;
     let lines = count_lines(out)?;
@@ -139,7 +136,7 @@ fn write_logs(path: &Path, args: &Args, agent: &Agent) -> Result<u64> {
         if begun.elapsed().as_secs() > told {
             told = begun.elapsed().as_secs();
             let counts = agent.books().logstores["shop/nginx-access"].accounts.summary();
-            println!("  {told} s: {} written, {} delivered", generator.count(), counts["delivered"]);
+            say!("  {told} s: {} written, {} delivered", generator.count(), counts["delivered"]);
         }
     }
     Ok(generator.count())

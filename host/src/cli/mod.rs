@@ -1,5 +1,7 @@
 //! One file a command; here is what they share: arguments, exit codes, and how errors are told.
 
+#[macro_use]
+mod screen;
 mod check;
 mod checkpoints;
 mod client;
@@ -16,7 +18,6 @@ mod plugin;
 mod reference;
 mod reload;
 mod run;
-mod screen;
 mod status;
 mod tap;
 mod tombstone;
@@ -119,22 +120,22 @@ fn command() -> clap::Command {
 
 fn tell(error: &anyhow::Error) -> ExitCode {
     if let Some(errors) = error.downcast_ref::<ConfigErrors>() {
-        eprintln!("{errors}");
+        complain!("{errors}");
         return exit::CONFIG.into();
     }
     if let Some(usage) = error.downcast_ref::<Usage>() {
-        eprintln!("error: {usage}");
+        complain!("error: {usage}");
         return exit::USAGE.into();
     }
     if let Some(unhealthy) = error.downcast_ref::<Unhealthy>() {
-        eprintln!("{unhealthy}");
+        complain!("{unhealthy}");
         return exit::UNHEALTHY.into();
     }
     if let Some(wrong) = error.downcast_ref::<NotApplied>() {
-        eprintln!("{wrong}");
+        complain!("{wrong}");
         return exit::CONFIG.into();
     }
-    eprintln!("error: {error:#}");
+    complain!("error: {error:#}");
     match error.downcast_ref::<SettingsRefused>() {
         Some(_) => exit::CONFIG.into(),
         None => exit::INTERNAL.into(),
@@ -169,7 +170,7 @@ fn print_table(rows: &[Vec<String>]) {
             0 => format!("  {cell:<width$}"),
             _ => format!("  {cell:>width$}"),
         });
-        println!("{}", cells.collect::<String>().trim_end());
+        say!("{}", cells.collect::<String>().trim_end());
     }
 }
 
@@ -180,6 +181,6 @@ fn print_left(rows: &[Vec<String>]) {
     let widths: Vec<_> = (0..columns).map(width).collect();
     for row in rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}  "));
-        println!("{}", cells.collect::<String>().trim_end());
+        say!("{}", cells.collect::<String>().trim_end());
     }
 }

@@ -173,11 +173,11 @@ impl Pipe {
     }
 
     fn summarize(&self) {
-        eprintln!("read {}, dropped {}, failed {}", self.read, self.dropped, self.failed);
+        complain!("read {}, dropped {}, failed {}", self.read, self.dropped, self.failed);
         for stage in self.chain.stages() {
             let stats = &stage.stats;
             let per = |total: u64, of: u64| total as f64 / of.max(1) as f64;
-            eprintln!(
+            complain!(
                 "{}: {:.0} fuel per event, {:.1} per byte, {} KiB of memory, {} faults",
                 stage.plugin().name(),
                 per(stats.fuel, stats.events),
@@ -186,10 +186,10 @@ impl Pipe {
                 stats.faults
             );
             if let Some(poison) = &stats.last_poison {
-                eprintln!("{}: the last event that it faults on:", stage.plugin().name());
-                poison.to_string().lines().for_each(|line| eprintln!("  {line}"));
+                complain!("{}: the last event that it faults on:", stage.plugin().name());
+                poison.to_string().lines().for_each(|line| complain!("  {line}"));
             } else if let Some(fault) = &stats.last_fault {
-                eprintln!("{}: the last fault: {fault}", stage.plugin().name());
+                complain!("{}: the last fault: {fault}", stage.plugin().name());
             }
         }
     }

@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         return print_json(&reloaded);
     }
-    reloaded.warnings.iter().for_each(|warning| eprintln!("warning: {}", harmless(warning)));
+    reloaded.warnings.iter().for_each(|warning| complain!("warning: {}", harmless(warning)));
     print(&text(&reloaded))
 }
 

@@ -5,6 +5,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
+/// Writes a line to standard output. If nobody reads that any more, what is being done is done to its end all the same.
+macro_rules! say {
+    ($($what:tt)*) => { $crate::cli::screen::write_line(std::io::stdout().lock(), format_args!($($what)*)) };
+}
+
+/// The same to standard error.
+macro_rules! complain {
+    ($($what:tt)*) => { $crate::cli::screen::write_line(std::io::stderr().lock(), format_args!($($what)*)) };
+}
+
+pub fn write_line(mut to: impl Write, what: std::fmt::Arguments) {
+    let _ = to.write_fmt(what).and_then(|()| to.write_all(b"\n")).and_then(|()| to.flush());
+}
+
 /// Writes to standard output. Whoever reads it may have seen enough.
 pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();

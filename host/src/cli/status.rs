@@ -137,13 +137,18 @@ fn projects(projects: &BTreeMap<String, ProjectStatus>) -> Table {
 }
 
 fn logstores(logstores: &BTreeMap<String, LogstoreStatus>) -> Table {
-    let head =
-        ["LOGSTORE", "STATE", ">LAG", ">BEHIND", ">FILES", ">READ", ">DELIVERED", ">RAW", ">DROPPED", ">IN FLIGHT"];
+    // What hardly anybody has takes no room if nobody has it.
+    let mut rare = vec![(">DEAD LETTERS", "dead_lettered"), (">DISCARDED", "discarded")];
+    let has = |name: &str| logstores.values().any(|logstore| logstore.counts.get(name).is_some_and(|count| *count > 0));
+    rare.retain(|(_, name)| has(name));
+    let mut head = vec!["LOGSTORE", "STATE", ">LAG", ">BEHIND", ">FILES", ">READ", ">DELIVERED", ">RAW", ">DROPPED"];
+    head.extend(rare.iter().map(|(title, _)| *title));
+    head.push(">IN FLIGHT");
     let mut table = Table::new(&head);
     for (name, logstore) in logstores {
         let count = |name: &str| logstore.counts.get(name).copied().unwrap_or(0);
-        let raw = count("kept_raw");
-        table.row(vec![
+        let warned = |count: u64| Cell::new(count.to_string(), if count > 0 { Look::Warning } else { Look::Plain });
+        let mut row = vec![
             name.into(),
             Cell::new(state_name(logstore.state), state_look(logstore.state)),
             size(logstore.lag_bytes).into(),
@@ -151,10 +156,12 @@ fn logstores(logstores: &BTreeMap<String, LogstoreStatus>) -> Table {
             logstore.files_total.to_string().into(),
             count("read").to_string().into(),
             count("delivered").to_string().into(),
-            Cell::new(raw.to_string(), if raw > 0 { Look::Warning } else { Look::Plain }),
+            warned(count("kept_raw")),
             count("dropped").to_string().into(),
-            count("in_flight").to_string().into(),
-        ]);
+        ];
+        row.extend(rare.iter().map(|(_, name)| warned(count(name))));
+        row.push(count("in_flight").to_string().into());
+        table.row(row);
     }
     table
 }
@@ -380,6 +387,19 @@ in_flight     10
 read        1000
 ";
         assert_eq!(one("shop/a", &logstore(), false), expected);
+    }
+
+    #[test]
+    fn what_was_lost_has_columns_if_anything_was() {
+        let mut one = logstore();
+        one.counts.insert("dead_lettered".to_owned(), 3);
+        let all = [("shop/a".to_owned(), one), ("shop/b".to_owned(), logstore())].into();
+        let shown = logstores(&all).text(false);
+        let lines: Vec<Vec<_>> =
+            shown.lines().map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect()).collect();
+        let ends: Vec<_> =
+            lines.iter().map(|cells| cells[8..].iter().map(|cell| cell.trim()).collect::<Vec<_>>()).collect();
+        assert_eq!(ends, [["DROPPED", "DEAD LETTERS", "IN FLIGHT"], ["0", "3", "10"], ["0", "0", "10"]]);
     }
 
     #[test]

@@ -63,7 +63,7 @@ async fn copy(client: &Client, args: &Args) -> Result<()> {
         }
     }
     if seen < args.limit {
-        eprintln!("the agent has ended the tap: the logstore does not run any more, or it was open for an hour");
+        complain!("the agent has ended the tap: the logstore does not run any more, or it was open for an hour");
     }
     Ok(())
 }

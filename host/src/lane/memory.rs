@@ -47,8 +47,12 @@ impl Drop for Overdraft {
 impl Lane {
     /// While the project has no memory left, one of its lanes at a time goes on, and the others wait.
     pub(super) fn wait_for_memory(&mut self, now: Instant) -> Option<Turn> {
-        if self.has_nothing_on_the_way() {
+        let is_free = self.has_nothing_on_the_way();
+        if is_free {
             self.overdraft = None;
+        } else if self.budget.is_filled_by_payloads() {
+            metrics::add(&self.accounts.short, 1);
+            return Some(self.look_again(now));
         }
         if !self.budget.is_full() {
             return None;
@@ -60,12 +64,23 @@ impl Lane {
         self.run_short();
         // What is waiting for more to come would hold up all others.
         self.outlets.iter_mut().for_each(|outlet| _ = outlet.tick(now, true));
+        let next = self.source.look(now);
+        // Who has nothing to do would take the right, end it, and wake all others and itself by that, for ever.
+        let held = self.held_due().map(|(due, _)| due);
+        let has_work = self.source.has_work() || self.ending.is_some() || held.is_some_and(|due| due <= now);
+        if !has_work && self.mode.is_following() {
+            return Some(self.rest(Some(held.map_or(next, |due| due.min(next)))));
+        }
         if self.has_nothing_on_the_way() && self.budget.overdraw() {
             self.overdraft = Some(Overdraft(self.budget.clone()));
             return None;
         }
+        Some(self.look_again(now))
+    }
+
+    fn look_again(&mut self, now: Instant) -> Turn {
         let next = self.source.look(now);
-        Some(self.rest(Some(next.min(now + SHORT))))
+        self.rest(Some(next.min(now + SHORT)))
     }
 
     /// Calls on the project's other lanes to let go of what they can do without.
@@ -78,6 +93,7 @@ impl Lane {
     pub(super) fn release(&mut self) {
         self.chains().for_each(Chain::rest);
         self.outlets.iter_mut().for_each(Outlet::release);
+        self.source.release();
         self.count_memory();
     }
 

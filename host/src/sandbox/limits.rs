@@ -62,11 +62,14 @@ impl Default for Limits {
 impl Limits {
     /// Fuel of a call whose input has so many bytes and events.
     pub fn fuel(&self, bytes: usize, events: usize) -> u64 {
-        // An empty event costs its plugin as much as a short one.
-        let size = (bytes + 16 * events).min(FUEL_BYTES);
+        let size = (bytes + EVENT_BYTES * events).min(FUEL_BYTES);
         self.fuel_base.saturating_add(self.fuel_per_byte.saturating_mul(size as u64))
     }
 }
+
+/// An event counts as so many bytes more: an empty one costs its plugin as much as a short one, and in Python and JavaScript
+/// a hundred thousand fuel.
+const EVENT_BYTES: usize = 64;
 
 /// Bytes of input, events counted in, for which a call gets fuel: what is larger gets no more. Four times what is read at
 /// once, so that held and swollen batches don't make a turn longer.

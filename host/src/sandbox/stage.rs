@@ -256,12 +256,15 @@ impl Stage {
 
     /// Calls the plugin and checks what it returns. After a fault its instance is gone.
     fn call(&mut self, batch: &Batch, last: bool) -> Result<Output, Fault> {
-        self.stats.calls += 1;
-        self.stats.events += batch.len() as u64;
-        self.stats.bytes += batch.arena.len() as u64;
         let begun = crate::clock::thread_cpu();
         let called = self.call_instance(batch, last);
         self.stats.cpu += crate::clock::thread_cpu() - begun;
+        // What found no memory is called again.
+        if !matches!(called, Err(Fault::NoMemory)) {
+            self.stats.calls += 1;
+            self.stats.events += batch.len() as u64;
+            self.stats.bytes += batch.arena.len() as u64;
+        }
         match &called {
             Ok(_) => self.budget.has_enough(),
             // Another may have what it needs, and give it back.

@@ -59,6 +59,13 @@ pub const EVENTS: usize = 4096;
 /// Stands for the logstore as a whole: that its files were once begun at their ends.
 pub const BEGUN: FileId = FileId { device: 0, inode: 0 };
 
+/// Bytes of unfinished events of a logstore that are kept at most in case that their files are truncated: many files may
+/// have long lines without ends.
+const MOST_RESTS: usize = 16 << 20;
+
+/// So many are kept even if there is no memory.
+const FEW_RESTS: usize = 256 << 10;
+
 /// A file that cannot be read or opened is tried again after so long.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -344,6 +351,9 @@ impl Source {
             }
         }
         tracked.is_failing = false;
+        if self.buffered > MOST_RESTS {
+            tracked.reader.forget_rest();
+        }
         let buffered = tracked.reader.bytes();
         self.buffered = self.buffered + buffered - std::mem::replace(&mut tracked.buffered, buffered);
         if let Some(broken) = tracked.reader.broken().filter(|_| !was_broken) {
@@ -385,6 +395,11 @@ impl Source {
     /// When files are looked for, whatever happens before.
     pub fn next_scan(&self) -> Instant {
         self.next_scan
+    }
+
+    /// Whether there is something that can be done at once.
+    pub fn has_work(&self) -> bool {
+        !self.queue.is_empty() || !self.ended.is_empty()
     }
 
     /// Whether no file is known to have something to read.
@@ -436,6 +451,18 @@ impl Source {
         self.buffered
     }
 
+    /// Lets go of unfinished events, as far as they are in their files.
+    pub fn release(&mut self) {
+        if self.buffered <= FEW_RESTS {
+            return;
+        }
+        for tracked in self.files.values_mut() {
+            tracked.reader.forget_rest();
+            let buffered = tracked.reader.bytes();
+            self.buffered = self.buffered + buffered - std::mem::replace(&mut tracked.buffered, buffered);
+        }
+    }
+
     /// How many files are open.
     pub fn open_files(&self) -> usize {
         self.open
@@ -485,7 +512,16 @@ impl Source {
         tracing::info!(file = ?tracked.reader.name().path, "truncated: reading it from its beginning");
         self.counts.truncations += 1;
         // What is left is in the copy, if there is one.
-        tracked.reader.finish(chunk, &self.settings.framing, now, !was_copied);
+        let lost = tracked.reader.finish(chunk, &self.settings.framing, now, !was_copied);
+        if lost > 0 {
+            self.counts.abandoned_bytes += lost;
+            let file = &tracked.reader.name().path;
+            tracing::warn!(
+                ?file,
+                lost,
+                "truncated before its last line was complete, of which there was no room to keep so much"
+            );
+        }
         count(&mut self.counts, chunk);
         let reader = &tracked.reader;
         self.copies.remember(reader.key(), reader.position(), reader.former(), reader.ends());

@@ -138,8 +138,11 @@ pub struct Reader {
     /// The bytes before the offset.
     seen: Seen,
     memory: Memory,
-    /// Bytes after the offset that are no complete event yet: if the file is truncated, they are all that is left.
+    /// Bytes after the offset that are no complete event yet: if the file is truncated, they are all that is left. Empty if
+    /// there is no room for them.
     rest: Vec<u8>,
+    /// How many of them there are.
+    rest_len: usize,
     /// Number of the next event.
     next_event: u64,
     /// The file's size as far as it was looked at.
@@ -194,6 +197,7 @@ impl Reader {
             seen: Seen::nothing(),
             memory: Memory::resume(&Place::default()),
             rest: Vec::new(),
+            rest_len: 0,
             next_event: 0,
             len: 0,
             waits_since: None,
@@ -259,7 +263,7 @@ impl Reader {
         self.ends = Ends::default();
         self.seen = Seen::default();
         self.memory = Memory::resume(&Place::default());
-        self.rest = Vec::new();
+        (self.rest, self.rest_len) = (Vec::new(), 0);
         self.gzip = None;
         self.detect_gzip();
     }
@@ -317,10 +321,15 @@ impl Reader {
 
     /// Whether there is something that is not a complete event yet.
     pub fn has_rest(&self) -> bool {
-        !self.rest.is_empty() || self.memory.waits_since().is_some()
+        self.rest_len > 0 || self.memory.waits_since().is_some()
     }
 
-    /// The bytes after the offset that are no complete event yet.
+    /// Lets go of the bytes after the offset: they are in the file, unless it is truncated.
+    pub fn forget_rest(&mut self) {
+        self.rest = Vec::new();
+    }
+
+    /// The bytes after the offset that are no complete event yet, unless they were let go.
     pub fn rest(&self) -> &[u8] {
         &self.rest
     }
@@ -477,8 +486,10 @@ impl Reader {
         let raw = if is_plain { &chunk.batch.arena } else { &chunk.raw };
         let left = &raw[chunk.bytes as usize..(len - (self.offset - chunk.bytes)) as usize];
         self.rest.clear();
-        if ended {
-            self.rest.extend_from_slice(left);
+        self.rest_len = if ended { left.len() } else { 0 };
+        self.rest.extend_from_slice(&left[..self.rest_len]);
+        if self.rest.capacity() > LITTLE {
+            self.rest.shrink_to_fit();
         }
         // What is behind the last of as many events as fit is seen next time.
         let looked_at = if chunk.framed.is_full { self.offset } else { len };
@@ -518,16 +529,18 @@ impl Reader {
         chunk.at_end = ended;
     }
 
-    /// Makes events of what was left at the end of a content that is no more, unless it is not wanted.
-    pub fn finish(&mut self, chunk: &mut Chunk, framing: &Framing, now: Instant, is_wanted: bool) {
+    /// Makes events of what was left at the end of a content that is no more, unless it is not wanted. Gives how many bytes
+    /// of it are lost, because they were let go.
+    pub fn finish(&mut self, chunk: &mut Chunk, framing: &Framing, now: Instant, is_wanted: bool) -> u64 {
         chunk.batch.clear();
         let rest = std::mem::take(&mut self.rest);
+        let lost = std::mem::take(&mut self.rest_len) - rest.len();
         if !is_wanted {
             let place = self.memory.place(self.offset);
             chunk.clear(self.key, self.next_event, place, self.seen.stamp());
             chunk.name = Some(self.name.clone());
             chunk.at_end = true;
-            return;
+            return 0;
         }
         chunk.invalid = 0;
         if self.decoder.is_plain() {
@@ -542,6 +555,7 @@ impl Reader {
         }
         self.frame(chunk, framing, true, true, now);
         self.waits_since = None;
+        lost as u64
     }
 
     /// Skips the mark of a file's encoding at its beginning; whether there was one.

@@ -54,11 +54,11 @@ pub fn run(args: &Args, dir: &Path) -> Result<()> {
         });
         match &done {
             Ok(pipe) => pipe.summarize(),
-            Err(error) => eprintln!("error: {}", harmless(&format!("{error:#}"))),
+            Err(error) => complain!("error: {}", harmless(&format!("{error:#}"))),
         }
         let seconds = begun.elapsed().as_secs_f64();
         let what = if done.is_ok() { "the output" } else { "the error" };
-        eprintln!("{seconds:.2} s from the change to {what}; waiting for changes of {}, Ctrl-C ends", dir.display());
+        complain!("{seconds:.2} s from the change to {what}; waiting for changes of {}, Ctrl-C ends", dir.display());
         begun = watch.wait(seen);
     }
 }
@@ -83,7 +83,7 @@ impl Kept<'_> {
         input.take(KEPT + 1).read_to_end(&mut bytes).context("reading standard input")?;
         if bytes.len() as u64 > KEPT {
             bytes.truncate(KEPT as usize);
-            eprintln!(
+            complain!(
                 "warning: of standard input, the first {} MiB are used; --input FILE has no such limit",
                 KEPT >> 20
             );

@@ -1,9 +1,10 @@
 //! One request with a piece, and what is done with it by the answer: it has come to its end, is sent again, is halved, or
 //! some of its events become dead letters.
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures_util::FutureExt;
@@ -24,6 +25,8 @@ pub struct Common<T> {
     pub accounts: Arc<SinkAccounts>,
     pub trouble: Trouble,
     pub aside: Arc<Aside>,
+    /// Of each logstore, events that were made dead letters and that nobody was told of.
+    pub letters: Mutex<BTreeMap<Arc<LogstoreName>, u64>>,
     /// Whether the task has ended.
     pub has_ended: AtomicBool,
 }
@@ -31,6 +34,10 @@ pub struct Common<T> {
 impl<T> Common<T> {
     pub fn set_trouble(&self, why: Option<&str>) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = why.map(str::to_owned);
+    }
+
+    pub fn letters(&self) -> MutexGuard<'_, BTreeMap<Arc<LogstoreName>, u64>> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -146,7 +153,7 @@ impl<T: Transport> Common<T> {
         };
         let (kept, trouble) = match indices.is_empty() {
             true => Default::default(),
-            false => self.keep(self.aside(piece, letters).await?, 1).await,
+            false => self.keep(piece, self.aside(piece, letters).await?, 1).await,
         };
         // What was taken or kept so far is done; the rest is tried again.
         let mut left: Vec<u32> = again.iter().chain(&indices[kept.len()..]).copied().collect();
@@ -186,7 +193,7 @@ impl<T: Transport> Common<T> {
             letter.head.events = events;
             Ok(vec![letter])
         };
-        let (kept, trouble) = self.keep(self.aside(piece, letter).await?, count).await;
+        let (kept, trouble) = self.keep(piece, self.aside(piece, letter).await?, count).await;
         if let Some(why) = trouble {
             return Err(mistake(why));
         }
@@ -204,15 +211,15 @@ impl<T: Transport> Common<T> {
 
     /// Keeps dead letters, each of which stands for so many events, until one has to be tried again. Gives what has become
     /// of those before, and why it must.
-    async fn keep(self: &Arc<Self>, letters: Vec<Letter>, events: usize) -> (Vec<Lost>, Option<String>) {
-        let common = self.clone();
+    async fn keep(self: &Arc<Self>, piece: &Piece, letters: Vec<Letter>, events: usize) -> (Vec<Lost>, Option<String>) {
+        let (common, target) = (self.clone(), piece.whole.target.clone());
         let keep = move || {
             let mut kept = Vec::with_capacity(letters.len());
             for letter in letters {
                 // Nobody waits for those of a task that has ended.
                 match common.has_ended.load(Ordering::Relaxed) {
                     true => return (kept, Some("the sink ends".to_owned())),
-                    false => match common.keep_one(letter, events) {
+                    false => match common.keep_one(letter, &target, events) {
                         Ok(lost) => kept.push(lost),
                         Err(why) => return (kept, Some(why)),
                     },
@@ -224,9 +231,10 @@ impl<T: Transport> Common<T> {
         kept.unwrap_or_else(|_| (Vec::new(), Some("a mistake in weir".to_owned())))
     }
 
-    fn keep_one(&self, letter: Letter, events: usize) -> Result<Lost, String> {
+    fn keep_one(&self, letter: Letter, target: &Arc<LogstoreName>, events: usize) -> Result<Lost, String> {
         match self.dead_letters.keep(letter) {
             Ok(Kept::Kept) => {
+                *self.letters().entry(target.clone()).or_default() += events as u64;
                 metrics::add(&self.accounts.dead_lettered, events as u64);
                 Ok(Lost::DeadLetter)
             }

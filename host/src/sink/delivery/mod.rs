@@ -193,6 +193,7 @@ impl Delivery {
             accounts,
             trouble: trouble.clone(),
             aside: runtime.aside.clone(),
+            letters: Mutex::default(),
             has_ended: AtomicBool::new(false),
         });
         runtime.spawn(async move {

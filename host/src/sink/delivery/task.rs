@@ -1,5 +1,7 @@
 //! The task of one destination: whose turn it is, how many requests are under way, and who is told what.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,18 +33,18 @@ pub struct Task<T> {
     queues: Queues<Piece>,
     /// How often in a row nothing arrived.
     unreached: Backoff,
-    /// When each kind of trouble was last told of.
-    told: [Option<Instant>; KINDS],
-    /// Dead letters that were told of.
-    told_letters: u64,
+    /// When each kind of trouble was last told of, and of which logstore. One does not hide another's.
+    told: HashMap<(Kind, Option<Arc<LogstoreName>>), Instant>,
 }
 
 /// Kinds of trouble that are told of.
-const KINDS: usize = 4;
-const UNREACHED: usize = 0;
-const MISTAKE: usize = 1;
-const PUSHED_BACK: usize = 2;
-const REFUSED: usize = 3;
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Unreached,
+    Mistake,
+    PushedBack,
+    Refused,
+}
 
 impl<T: Transport> Task<T> {
     pub fn new(common: Arc<Common<T>>, limits: Limits) -> Self {
@@ -51,8 +53,7 @@ impl<T: Transport> Task<T> {
             queues: Queues::new(limits.concurrency),
             limits,
             unreached: Backoff::default(),
-            told: [None; KINDS],
-            told_letters: 0,
+            told: HashMap::new(),
         }
     }
 
@@ -71,7 +72,7 @@ impl<T: Transport> Task<T> {
                 under_way.push(self.common.clone().send_or_give_up(piece, now));
             }
             self.publish();
-            let until = self.queues.due().into_iter().chain(deadline).min();
+            let until = self.queues.due().into_iter().chain(deadline).chain(self.tell_letters(now)).min();
             let wait = tokio::time::sleep_until(until.unwrap_or(now + Duration::from_secs(3600)).into());
             tokio::select! {
                 Some(sent) = under_way.next(), if !under_way.is_empty() => self.sent(sent),
@@ -109,7 +110,6 @@ impl<T: Transport> Task<T> {
     fn sent(&mut self, sent: Sent) {
         let Sent { target, at, next, took, refused } = sent;
         let now = Instant::now();
-        self.tell_letters(&target, now);
         match next {
             Next::Nothing | Next::Pieces(_) => {
                 let pieces = if let Next::Pieces(pieces) = next { pieces } else { Vec::new() };
@@ -147,43 +147,50 @@ impl<T: Transport> Task<T> {
     fn reached(&mut self) {
         if self.unreached.succeed() > 0 {
             self.queues.reached();
-            if self.told[UNREACHED].take().is_some() {
+            if self.told.remove(&(Kind::Unreached, None)).is_some() {
                 tracing::info!(sink = self.common.sink, "is reached again");
             }
         }
     }
 
-    /// Whether it is time to tell of such a thing; then it is told now.
-    fn may_tell(&mut self, kind: usize, now: Instant) -> bool {
-        let may = self.told[kind].is_none_or(|told| now - told >= TELL_EVERY);
-        if may {
-            self.told[kind] = Some(now);
+    /// Whether it is time to tell of such a thing; then it is told now. When it is, if not.
+    fn may_tell(&mut self, kind: Kind, target: Option<&Arc<LogstoreName>>, now: Instant) -> Result<(), Instant> {
+        let told = self.told.entry((kind, target.cloned()));
+        match told {
+            Entry::Occupied(told) if now - *told.get() < TELL_EVERY => Err(*told.get() + TELL_EVERY),
+            told => {
+                told.insert_entry(now);
+                Ok(())
+            }
         }
-        may
     }
 
-    /// Says that there are dead letters, without what is in them.
-    fn tell_letters(&mut self, target: &LogstoreName, now: Instant) {
-        let letters = self.common.accounts.dead_lettered.load(std::sync::atomic::Ordering::Relaxed);
-        if letters > self.told_letters && self.may_tell(REFUSED, now) {
-            let (sink, new) = (&self.common.sink, letters - self.told_letters);
-            self.told_letters = letters;
+    /// Says that there are dead letters, without what is in them. Gives when to say more.
+    fn tell_letters(&mut self, now: Instant) -> Option<Instant> {
+        let waiting: Vec<_> = self.common.letters().keys().cloned().collect();
+        let tell = |target: Arc<LogstoreName>| {
+            if let Err(when) = self.may_tell(Kind::Refused, Some(&target), now) {
+                return Some(when);
+            }
+            let new = self.common.letters().remove(&target).unwrap_or_default();
             tracing::warn!(
-                sink,
+                sink = self.common.sink,
                 logstore = %target,
                 "{new} events were refused for good, and are kept as dead letters: see `weir dead-letters list`"
             );
-        }
+            None
+        };
+        waiting.into_iter().filter_map(tell).min()
     }
 
-    fn tell(&mut self, target: &LogstoreName, again: &Again, now: Instant) {
+    fn tell(&mut self, target: &Arc<LogstoreName>, again: &Again, now: Instant) {
         self.common.set_trouble(Some(&again.why));
-        let kind = match (again.scope, again.is_mistake) {
-            (Scope::Destination, _) => UNREACHED,
-            (Scope::Logstore, true) => MISTAKE,
-            (Scope::Logstore, false) => PUSHED_BACK,
+        let (kind, of) = match (again.scope, again.is_mistake) {
+            (Scope::Destination, _) => (Kind::Unreached, None),
+            (Scope::Logstore, true) => (Kind::Mistake, Some(target)),
+            (Scope::Logstore, false) => (Kind::PushedBack, Some(target)),
         };
-        if !self.may_tell(kind, now) {
+        if self.may_tell(kind, of, now).is_err() {
             return;
         }
         let sink = &self.common.sink;

@@ -285,6 +285,7 @@ fn after_a_mistake_of_ours_all_of_a_piece_is_sent_again() {
         accounts: scene.accounts.clone(),
         trouble: Trouble::default(),
         aside: Arc::default(),
+        letters: Mutex::default(),
         has_ended: AtomicBool::new(false),
     };
     let piece = Arc::new(Piece::new(scene.payload("a/b", 7, &["1", "2"])));

@@ -61,7 +61,7 @@ pub fn build(dir: &Path, out: &Path) -> Result<Built> {
         let node = Node::find(own)?;
         let tools = node.componentize_qjs(own)?;
         if package.has_dependencies && !is_installed(dir, own) {
-            eprintln!("installing what its package.json needs: npm install");
+            complain!("installing what its package.json needs: npm install");
             node.npm(dir, &["install"])?;
             fs::write(own.join(INSTALLED), wanted(dir))?;
         }

@@ -99,7 +99,7 @@ pub fn run(args: &Args) -> Result<()> {
         let Built { path, is_new } = build(dir, out, args.toolchain)?;
         let size = fs::metadata(&path)?.len().div_ceil(1000);
         let how = if is_new { format!("{:.1} s", begun.elapsed().as_secs_f64()) } else { "unchanged".to_owned() };
-        println!("{} ({size} KB, {how})", path.display());
+        say!("{} ({size} KB, {how})", path.display());
     }
     Ok(())
 }
@@ -218,7 +218,7 @@ fn unless_unchanged(dir: &Path, out: &Path, tools: &str, build: impl FnOnce(&Pat
     let lock = fs::File::create(own.join("lock"));
     let _is_ours = lock.as_ref().map(|file| {
         if flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            eprintln!("waiting for another build of {}", dir.display());
+            complain!("waiting for another build of {}", dir.display());
             let _ = flock(file, FlockOperation::LockExclusive);
         }
     });

