@@ -183,6 +183,7 @@ fn a_sink_that_is_gone_holds_up_no_other_logstore_of_its_project_and_nobody_spin
     // Nobody listens there.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     site.write("logs/gone/a.log", numbers(0..2_000_000));
+    site.write("logs/good/access.log", "");
     let logstores = "- { name: a/gone, files: { root: logs/gone }, sink: gone }
 - { name: a/idle, files: { root: logs/idle }, sink: out }
 - { name: a/good, files: { root: logs/good }, plugins: [{ use: nginx }], sink: out }

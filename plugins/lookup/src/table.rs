@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder};
 use weir_plugin::network::{Network, parse_address};
 use weir_plugin::prelude::*;
+use weir_plugin::scan::find;
 
 use crate::networks::Networks;
 
@@ -45,11 +46,17 @@ impl Table {
         wanted: Option<&[String]>,
     ) -> Result<Table, String> {
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+        check_quotes(bytes, separator)?;
         let mut records = Records::new(bytes, separator);
         let mut names = Vec::new();
         if records.next() {
+            let line = records.line;
             for name in records.cells() {
-                names.push(std::str::from_utf8(name).map_err(|_| "the first line is not UTF-8")?.to_owned());
+                let name = std::str::from_utf8(name).map_err(|_| "the first line is not UTF-8")?;
+                if names.iter().any(|other| other == name) {
+                    return Err(format!("line {line}: the column `{name}` is there twice"));
+                }
+                names.push(name.to_owned());
             }
         }
         let place = |name: &str| {
@@ -118,6 +125,35 @@ impl Table {
             &self.text[start..self.ends[value]]
         })
     }
+}
+
+/// Refuses quotes that the reader would take for something else: one that is never closed would make all that follows
+/// one cell, and bytes behind a closing one would be joined to the cell.
+fn check_quotes(bytes: &[u8], separator: u8) -> Result<(), String> {
+    let ends_cell = |byte: &u8| *byte == separator || matches!(byte, b'\n' | b'\r');
+    let line = |at: usize| 1 + bytes[..at].iter().filter(|b| **b == b'\n').count();
+    let mut at = 0;
+    while let Some(quote) = find(bytes, at, bytes.len(), b'"') {
+        at = quote + 1;
+        // Inside of a cell that does not begin with one it is a character like others.
+        if quote > 0 && !ends_cell(&bytes[quote - 1]) {
+            continue;
+        }
+        let close = loop {
+            let Some(next) = find(bytes, at, bytes.len(), b'"') else {
+                return Err(format!("line {}: a quote is not closed", line(quote)));
+            };
+            if bytes.get(next + 1) != Some(&b'"') {
+                break next;
+            }
+            at = next + 2;
+        };
+        at = close + 1;
+        if bytes.get(at).is_some_and(|byte| !ends_cell(byte)) {
+            return Err(format!("line {}: bytes behind a closing quote", line(close)));
+        }
+    }
+    Ok(())
 }
 
 /// The records of a text, one at a time. The crate `csv` around the same reader would be a tenth of the plugin.

@@ -122,12 +122,27 @@ fn wrong_tables_and_settings_are_refused() {
         (TEAMS, r#"{"field":"s"}"#, "missing field `key`"),
         ("service,team\nweb\n", exact, "t.csv: line 2: it has 1 columns, but the first line 2"),
         ("", exact, "t.csv: it has no column `service`"),
+        ("service,team\nweb,\"x\ncron,ops\n", exact, "t.csv: line 2: a quote is not closed"),
+        ("service,team\nweb,\"x\"\"", exact, "t.csv: line 2: a quote is not closed"),
+        ("\"service,team\nweb,x", exact, "t.csv: line 1: a quote is not closed"),
+        ("service,team\nweb,\"a\nb\"\ncron,\"1\"junk\n", exact, "t.csv: line 4: bytes behind a closing quote"),
+        ("service,team\r\n\"web\" ,x\r\n", exact, "t.csv: line 2: bytes behind a closing quote"),
+        ("service,v,v\nweb,1,2\n", exact, "t.csv: line 1: the column `v` is there twice"),
     ] {
         let error = with_table(table, settings, &[]).unwrap_err();
         assert!(error.starts_with(expected), "{settings}: {error}");
     }
     let error = ndjson::<Lookup>("lookup", r#"{"file":"t.csv","field":"s","key":"k"}"#, &[]).unwrap_err();
     assert_eq!(error, "file: no files are granted");
+}
+
+#[test]
+fn quotes_are_read_where_they_are_right() {
+    let table = "service,team\n\"web\",\"a \"\"b\"\"\"\r\ncron,5\" \"x\"\ndb,\"\"\n\"\n\",\"\"\"\"";
+    for (service, team) in [("web", r#","team":"a \"b\"""#), ("cron", r#","team":"5\" \"x\"""#), ("db", ""), (r"\n", r#","team":"\"""#)] {
+        let out = with_table(table, r#"{"field":"s","key":"service"}"#, &[&format!(r#"{{"s":"{service}"}}"#)]).unwrap();
+        assert_eq!(out, [format!(r#"{{"s":"{service}"{team}}}"#)]);
+    }
 }
 
 proptest! {

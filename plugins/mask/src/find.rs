@@ -31,67 +31,83 @@ pub enum Secret {
 /// What finds one sort of places.
 pub enum Finder {
     Card,
+    Email,
     Ipv4(Box<Search>),
     Ipv6,
     Pattern(Box<Search>),
+    /// A pattern that begins at a word's beginning, with one of these bytes, and has neither `\` nor `%` in it.
+    Word(Box<Search>, &'static [u8]),
     Whole,
 }
 
-const EMAIL: &str =
-    r"[A-Za-z0-9._%+-]+@[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)+";
 const IPV4: &str = r"\b[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\b";
 const BEARER: &str = r"(?i)\b(?:bearer|basic)[ +:=]+([a-z0-9._~+/=-]{6,})";
 const JWT: &str = r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*";
 const AWS_ID: &str = r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b";
 const AWS_SECRET: &str =
-    r#"(?i)aws_?-?secret_?-?(?:access_?-?)?key["']{0,2}[ \t]{0,4}[=:][ \t]{0,4}["']?([A-Za-z0-9/+=]{40})"#;
+    r#"(?i)aws_?-?secret_?-?(?:access_?-?)?key(?:\\?["']){0,2}[ \t]{0,4}[=:][ \t]{0,4}(?:\\?["'])?([A-Za-z0-9/+=]{40})"#;
 
 impl Secret {
     pub fn finders(self) -> Vec<Finder> {
-        let known = |pattern: &str| Finder::pattern(pattern).expect("known patterns are right");
+        let search = |pattern: &str| Box::new(Search::new(pattern, false).expect("known patterns are right"));
         match self {
             Secret::Card => vec![Finder::Card],
-            Secret::Email => vec![known(EMAIL)],
-            Secret::Ip => {
-                vec![Finder::Ipv4(Box::new(Search::new(IPV4, false).expect("known patterns are right"))), Finder::Ipv6]
-            }
-            Secret::Bearer => vec![known(BEARER)],
-            Secret::Jwt => vec![known(JWT)],
-            Secret::AwsKey => vec![known(AWS_ID), known(AWS_SECRET)],
+            Secret::Email => vec![Finder::Email],
+            Secret::Ip => vec![Finder::Ipv4(search(IPV4)), Finder::Ipv6],
+            Secret::Bearer => vec![Finder::Word(search(BEARER), b"bB")],
+            Secret::Jwt => vec![Finder::Word(search(JWT), b"e")],
+            Secret::AwsKey => vec![Finder::Word(search(AWS_ID), b"A"), Finder::Pattern(search(AWS_SECRET))],
             Secret::Whole => vec![Finder::Whole],
         }
     }
 }
 
 impl Finder {
+    /// Whether it has to know if there are escapes.
+    pub fn minds_escapes(&self) -> bool {
+        matches!(self, Finder::Card | Finder::Ipv4(_) | Finder::Word(..))
+    }
+
     pub fn pattern(pattern: &str) -> Result<Self, String> {
         Ok(Finder::Pattern(Box::new(Search::new(pattern, false)?)))
     }
 
-    /// Tells of each place, in order.
-    pub fn find(&mut self, text: &[u8], place: &mut impl FnMut(Range<usize>)) {
+    /// Tells of each place. Only where there are escapes at all is it looked at what stands behind one.
+    pub fn find(&mut self, text: &[u8], has_escapes: bool, place: &mut impl FnMut(Range<usize>)) {
         match self {
-            Finder::Card => cards(text, place),
+            Finder::Card => cards(text, has_escapes, place),
+            Finder::Email => emails(text, place),
             Finder::Ipv4(search) => {
+                let is_address = |found: &Range<usize>| parse_address(&text[found.clone()]).is_some();
                 let mut at = 0;
                 while let Some(found) = search.find(text, at) {
-                    let is_address = parse_address(&text[found.clone()]).is_some();
+                    let is_address = is_address(&found);
                     at = if is_address { found.end } else { found.start + 1 };
                     if is_address {
                         place(found);
                     }
                 }
+                if has_escapes {
+                    after_escapes(text, b"0123456789", |start, end| {
+                        let found = search.find(&text[start..end], 0).filter(|found| found.start == 0);
+                        if let Some(found) = found.map(|found| start..start + found.end).filter(is_address) {
+                            place(found);
+                        }
+                    });
+                }
             }
             Finder::Ipv6 => ipv6(text, place),
-            Finder::Pattern(search) => {
-                let mut at = 0;
-                while at <= text.len()
-                    && let Some((found, group)) = search.find_group(text, at)
-                {
-                    at = if found.is_empty() { found.end + 1 } else { found.end };
-                    if !group.is_empty() {
-                        place(group);
-                    }
+            Finder::Pattern(search) => pattern(search, text, place),
+            Finder::Word(search, first) => {
+                pattern(search, text, place);
+                if has_escapes {
+                    after_escapes(text, first, |start, end| {
+                        if let Some((found, group)) = search.find_group(&text[start..end], 0)
+                            && found.start == 0
+                        {
+                            place(start + group.start..start + group.end);
+                        }
+                    });
                 }
             }
             Finder::Whole if text.is_empty() => {}
@@ -100,14 +116,58 @@ impl Finder {
     }
 }
 
+fn pattern(search: &mut Search, text: &[u8], place: &mut impl FnMut(Range<usize>)) {
+    let mut at = 0;
+    while at <= text.len()
+        && let Some((found, group)) = search.find_group(text, at)
+    {
+        at = if found.is_empty() { found.end + 1 } else { found.end };
+        if !group.is_empty() {
+            place(group);
+        }
+    }
+}
+
+/// Whether there may be escapes of JSON or of URLs. Most texts have none, and all of it is read with no look at where.
+pub fn has_escapes(text: &[u8]) -> bool {
+    text.iter().fold(0, |signs, byte| signs | u8::from(*byte == b'\\') | u8::from(*byte == b'%')) != 0
+}
+
+/// Where the escape ends that begins here: `\n` and the like, `\u0020`, `%20`. Letters and digits of an escape are no
+/// part of the word behind it.
+fn after_escape(text: &[u8], at: usize) -> Option<usize> {
+    let (first, count) = match text.get(at..)? {
+        [b'\\', b'n' | b'r' | b't' | b'b' | b'f', ..] => return Some(at + 2),
+        [b'\\', b'u', ..] => (at + 2, 4),
+        [b'%', ..] => (at + 1, 2),
+        _ => return None,
+    };
+    let digits = text.get(first..first + count)?;
+    digits.iter().all(u8::is_ascii_hexdigit).then_some(first + count)
+}
+
+/// Tells of each piece behind an escape that begins with one of the bytes, up to the next `\` or `%`.
+fn after_escapes(text: &[u8], first: &[u8], mut each: impl FnMut(usize, usize)) {
+    let mut at = 0;
+    while let Some(sign) = scan::find2(text, at, text.len(), b'\\', b'%') {
+        at = sign + 1;
+        if let Some(start) = after_escape(text, sign) {
+            at = start;
+            if text.get(start).is_some_and(|byte| first.contains(byte)) {
+                each(start, scan::find2(text, start, text.len(), b'\\', b'%').unwrap_or(text.len()));
+            }
+        }
+    }
+}
+
 const SHORTEST_CARD: usize = 13;
 const LONGEST_CARD: usize = 19;
 
-fn cards(text: &[u8], place: &mut impl FnMut(Range<usize>)) {
+fn cards(text: &[u8], has_escapes: bool, place: &mut impl FnMut(Range<usize>)) {
+    let card_at = |start: usize| card_at(text, start).filter(|end| !is_in_id(text, start, *end));
     let mut at = 0;
     while let Some(start) = scan::find_in(text, at, text.len(), &[(b'0', b'9')]) {
-        let begins = start == 0 || !text[start - 1].is_ascii_alphanumeric();
-        at = match card_at(text, start).filter(|_| begins) {
+        at = match card_at(start).filter(|_| !text[..start].ends_with(b"\\u")) {
             Some(end) => {
                 place(start..end);
                 end
@@ -116,6 +176,39 @@ fn cards(text: &[u8], place: &mut impl FnMut(Range<usize>)) {
             None => start + scan::digits(text, start, text.len()),
         };
     }
+    if has_escapes {
+        // Whose run of digits begins in the escape.
+        after_escapes(text, b"23456", |start, _| {
+            if let Some(end) = card_at(start).filter(|_| text[start - 1].is_ascii_digit()) {
+                place(start..end);
+            }
+        });
+    }
+}
+
+/// Hexadecimal digits of the shortest hash or id, of MongoDB, and of the longest, SHA-512.
+const SHORTEST_ID: usize = 24;
+const LONGEST_ID: usize = 128;
+
+/// Whether the digits are in a run of hexadecimal ones, as hashes and ids are, or in a UUID.
+fn is_in_id(text: &[u8], start: usize, end: usize) -> bool {
+    let word = |byte: &&u8| byte.is_ascii_alphanumeric();
+    let before = text[..start].iter().rev().take(LONGEST_ID).take_while(word).count();
+    let behind = text[end..].iter().take(LONGEST_ID).take_while(word).count();
+    let run = &text[start - before..end + behind];
+    let is_hex = (SHORTEST_ID..=LONGEST_ID).contains(&run.len()) && run.iter().all(u8::is_ascii_hexdigit);
+    is_hex || (start.saturating_sub(UUID - 1)..=start).any(|at| at + UUID >= end && is_uuid(&text[at..]))
+}
+
+/// Bytes of a UUID.
+const UUID: usize = 36;
+
+fn is_uuid(text: &[u8]) -> bool {
+    let fits = |(at, byte): (usize, &u8)| match at {
+        8 | 13 | 18 | 23 => *byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.get(..UUID).is_some_and(|text| text.iter().enumerate().all(fits))
 }
 
 /// Where the longest card number ends that begins here.
@@ -131,7 +224,7 @@ fn card_at(text: &[u8], start: usize) -> Option<usize> {
                 digits[count] = digit - b'0';
                 count += 1;
                 at += 1;
-                let ends = !text.get(at).is_some_and(u8::is_ascii_alphanumeric);
+                let ends = !text.get(at).is_some_and(u8::is_ascii_digit);
                 if ends && count >= SHORTEST_CARD && has_check_digit(&digits[..count]) {
                     end = Some(at);
                 }
@@ -152,6 +245,96 @@ fn has_check_digit(digits: &[u8]) -> bool {
     digits.iter().rev().enumerate().map(weigh).sum::<u32>() % 10 == 0
 }
 
+fn emails(text: &[u8], place: &mut impl FnMut(Range<usize>)) {
+    let (mut at, mut from) = (0, 0);
+    while let Some(sign) = scan::find(text, at, text.len(), b'@') {
+        at = sign + 1;
+        let start = local_part(text, from, sign);
+        if start < sign
+            && let Some(end) = domain(text, sign + 1)
+        {
+            place(start..end);
+            (at, from) = (end, end);
+        }
+    }
+}
+
+/// Where the part of an address before its `@` begins, at `from` at the earliest.
+fn local_part(text: &[u8], from: usize, sign: usize) -> usize {
+    let mut at = sign;
+    while at > from {
+        let before = at - 1;
+        match text[before] {
+            b'%' => match after_escape(text, before).filter(|end| *end <= sign) {
+                Some(end) if !is_local_escape(&text[at..end]) => return end,
+                _ => at = before,
+            },
+            b'\\' => match after_escape(text, before).filter(|end| *end <= sign) {
+                // Of two backslashes the second begins no escape.
+                _ if text[from..before].iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1 => break,
+                Some(end) if end - at == 5 && is_letter_escape(&text[at + 1..end]) => at = before,
+                Some(end) => return end,
+                None => break,
+            },
+            byte if is_local(byte) => at = before,
+            0x80..0xc0 => match letter(&text[from..at]) {
+                Some(bytes) => at -= bytes,
+                None => break,
+            },
+            _ => break,
+        }
+    }
+    // Else these are quotes around it.
+    at + text[at..sign].iter().take_while(|b| **b == b'\'').count()
+}
+
+fn is_local(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'%' | b'+' | b'-' | b'\'')
+}
+
+/// Whether two hexadecimal digits are a byte of an address: `%2B`, or one of a letter that is not ASCII.
+fn is_local_escape(digits: &[u8]) -> bool {
+    hex(digits).is_some_and(|code| code >= 0x80 || is_local(code as u8))
+}
+
+/// Whether four hexadecimal digits are a letter as [`letter`] knows them.
+fn is_letter_escape(digits: &[u8]) -> bool {
+    hex(digits).is_some_and(|code| matches!(code, 0xc0..=0x7ff | 0x1e00..=0x1eff))
+}
+
+fn hex(digits: &[u8]) -> Option<u32> {
+    u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
+/// Bytes of the letter at the end of the text, of a script that is written with spaces: U+00C0 to U+07FF (Latin, Greek,
+/// Cyrillic, Hebrew, Arabic), and U+1E00 to U+1EFF (Vietnamese). In others the words before would be taken for a name.
+fn letter(text: &[u8]) -> Option<usize> {
+    match text {
+        [.., 0xc3..0xe0, 0x80..0xc0] => Some(2),
+        [.., 0xe1, 0xb8..0xbc, 0x80..0xc0] => Some(3),
+        _ => None,
+    }
+}
+
+/// Where the domain ends that begins here, of two labels or more.
+fn domain(text: &[u8], start: usize) -> Option<usize> {
+    let (mut at, mut labels, mut end) = (start, 0, start);
+    loop {
+        let run = text[at..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'-').count();
+        let dashes = text[at..at + run].iter().rev().take_while(|b| **b == b'-').count();
+        if run == dashes || text[at] == b'-' {
+            break;
+        }
+        labels += 1;
+        end = at + run - dashes;
+        if text.get(end) != Some(&b'.') {
+            break;
+        }
+        at = end + 1;
+    }
+    (labels >= 2).then_some(end)
+}
+
 const LONGEST_IPV6: usize = 45;
 
 fn ipv6(text: &[u8], place: &mut impl FnMut(Range<usize>)) {
@@ -164,12 +347,28 @@ fn ipv6(text: &[u8], place: &mut impl FnMut(Range<usize>)) {
         at = colon + rest;
         let cut = text[start..at].iter().rev().take_while(|b| **b == b'.').count();
         let end = at - cut;
-        let inside = start > 0 && (text[start - 1].is_ascii_alphanumeric() || belongs(text[start - 1]))
-            || text.get(end).is_some_and(|b| b.is_ascii_alphanumeric());
-        let candidate = &text[start..end.max(start)];
-        let has_digit = candidate.iter().any(u8::is_ascii_digit);
-        if !inside && has_digit && candidate.len() <= LONGEST_IPV6 && parse_address(candidate).is_some() {
+        let is_short = !text[colon + 1..at].contains(&b':');
+        if is_short || text.get(end).is_some_and(|b| b.is_ascii_alphanumeric()) {
+            continue;
+        }
+        // An escape takes letters and digits from the run's beginning, or ends where it begins.
+        let around = |back: usize| after_escape(text, start.checked_sub(back)?).filter(|end| *end >= start);
+        let escape = around(1).or_else(|| around(2));
+        let is_inside = start > 0
+            && (text[start - 1].is_ascii_alphanumeric() || belongs(text[start - 1]))
+            // Of JSON. What follows a `%` may be no escape.
+            || escape.is_some() && text[start - 1] != b'%';
+        let plain = Some(start).filter(|_| !is_inside);
+        let is_address = |start: &usize| text.get(*start..end).is_some_and(is_ipv6);
+        if let Some(start) = plain.into_iter().chain(escape).find(is_address) {
             place(start..end);
         }
     }
+}
+
+/// Of letters alone only if it has three colons: `add::bed` is a name of a program.
+fn is_ipv6(text: &[u8]) -> bool {
+    text.len() <= LONGEST_IPV6
+        && (text.iter().any(u8::is_ascii_digit) || text.iter().filter(|b| **b == b':').count() >= 3)
+        && parse_address(text).is_some()
 }

@@ -8,7 +8,7 @@ use std::ops::Range;
 use weir_plugin::prelude::*;
 
 use action::{Action, Way};
-use find::{Finder, Secret};
+use find::{Finder, Secret, has_escapes};
 
 weir_plugin::export!(Mask, name = "mask");
 
@@ -46,6 +46,8 @@ pub struct Rule {
 /// The plugin.
 pub struct Mask {
     rules: Vec<Compiled>,
+    /// Whether any of their finders does.
+    minds_escapes: bool,
     /// Of the cell that is looked at: what is masked, and by which rule.
     places: Vec<(Range<usize>, usize)>,
 }
@@ -64,8 +66,9 @@ impl Plugin for Mask {
             return Err("rules: give at least one".to_owned());
         }
         let compile = |(i, rule): (usize, Rule)| rule.compile(&config.key).map_err(|e| format!("rules[{i}]: {e}"));
-        let rules = config.rules.into_iter().enumerate().map(compile).collect::<Result<_, _>>()?;
-        Ok(Mask { rules, places: Vec::new() })
+        let rules = config.rules.into_iter().enumerate().map(compile).collect::<Result<Vec<_>, _>>()?;
+        let minds_escapes = rules.iter().flat_map(|rule| &rule.finders).any(Finder::minds_escapes);
+        Ok(Mask { rules, minds_escapes, places: Vec::new() })
     }
 
     fn event(&mut self, event: &Event, row: &mut Row) -> Result<Fate, Failure> {
@@ -97,10 +100,11 @@ impl Mask {
     fn find(&mut self, name: &str, text: &[u8]) {
         let places = &mut self.places;
         places.clear();
+        let has_escapes = self.minds_escapes && has_escapes(text);
         for (i, rule) in self.rules.iter_mut().enumerate() {
             if rule.fields.is_empty() || rule.fields.iter().any(|field| field == name) {
                 for finder in &mut rule.finders {
-                    finder.find(text, &mut |place| places.push((place, i)));
+                    finder.find(text, has_escapes, &mut |place| places.push((place, i)));
                 }
             }
         }

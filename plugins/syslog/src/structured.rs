@@ -1,5 +1,7 @@
 //! RFC 5424's structured data: `[id name="value" name="value"][id]`.
 
+use std::collections::BinaryHeap;
+
 use weir_plugin::scan::{append, find, find_in, find2};
 
 const BROKEN: &str = "structured data is broken";
@@ -77,7 +79,8 @@ fn pieces<'d>(value: &'d [u8], mut each: impl FnMut(&'d [u8])) {
     each(&value[from..]);
 }
 
-/// Appends the elements that begin at `at` as an object of objects, and says where they end.
+/// Appends the elements that begin at `at` as an object of objects, and says where they end. A parameter that comes more
+/// than once has an array of its values; elements of the same id are one.
 pub fn write_json(data: &[u8], at: usize, end: usize, out: &mut Vec<u8>) -> Result<usize, &'static str> {
     const SPECIAL: [(u8, u8); 2] = [(0, 0x1f), (b'\\', b'\\')];
     let from = out.len();
@@ -92,7 +95,10 @@ pub fn write_json(data: &[u8], at: usize, end: usize, out: &mut Vec<u8>) -> Resu
     Ok(stop)
 }
 
-/// The same, read and written in one pass, of elements without escapes; none if there is anything else.
+/// How often it is looked closer whether a name was there before: each look may read all of the line.
+const MOST_LOOKS: usize = 32;
+
+/// The same, read and written in one pass, of elements without escapes and repetitions; none if there is anything else.
 #[inline(always)]
 fn write_plain(data: &[u8], mut at: usize, end: usize, out: &mut Vec<u8>) -> Option<usize> {
     const AFTER_ID: [(u8, u8); 3] = [(b' ', b' '), (b'"', b'"'), (b']', b']')];
@@ -100,8 +106,13 @@ fn write_plain(data: &[u8], mut at: usize, end: usize, out: &mut Vec<u8>) -> Opt
         return None;
     }
     out.extend_from_slice(b"{\"");
+    let (mut ids, mut looks) = (Seen::default(), 0);
     loop {
         let mut next = find_in(data, at + 1, end, &AFTER_ID).filter(|next| *next > at + 1)?;
+        if ids.add(&data[at + 1..next]) {
+            return None;
+        }
+        let (first, mut names) = (next, Seen::default());
         append(data, at + 1, next, out);
         out.extend_from_slice(b"\":{");
         let mut before: &[u8] = b"\"";
@@ -109,6 +120,12 @@ fn write_plain(data: &[u8], mut at: usize, end: usize, out: &mut Vec<u8>) -> Opt
             let equals = find2(data, next, end, b'=', b'"').filter(|equals| *equals > next + 1)?;
             if data[equals] != b'=' || data.get(equals + 1) != Some(&b'"') {
                 return None;
+            }
+            if names.add(&data[next + 1..equals]) {
+                looks += 1;
+                if looks > MOST_LOOKS || has_name(data, first, next, &data[next + 1..equals]) {
+                    return None;
+                }
             }
             let quote = find(data, equals + 2, end, b'"')?;
             out.extend_from_slice(before);
@@ -133,29 +150,106 @@ fn write_plain(data: &[u8], mut at: usize, end: usize, out: &mut Vec<u8>) -> Opt
     }
 }
 
+/// Whether the parameters that begin at `at` have one of this name.
+#[inline(never)]
+fn has_name(data: &[u8], mut at: usize, end: usize, name: &[u8]) -> bool {
+    while at < end {
+        let Some(equals) = find(data, at, end, b'=') else { return false };
+        if data[at + 1..equals] == *name {
+            return true;
+        }
+        let Some(quote) = find(data, equals + 2, end, b'"') else { return false };
+        at = quote + 1;
+    }
+    false
+}
+
+/// Which names there were, as far as a bit each can tell: by its length and its last byte.
+#[derive(Clone, Copy, Default)]
+struct Seen(u64);
+
+impl Seen {
+    /// Adds a name. False if it was not there; true if it, or one with the same bit, was.
+    #[inline(always)]
+    fn add(&mut self, name: &[u8]) -> bool {
+        let last = name.last().map_or(0, |last| usize::from(*last));
+        let bit = 1 << ((11 * name.len() + last) % 64);
+        let was_there = self.0 & bit != 0;
+        self.0 |= bit;
+        was_there
+    }
+}
+
 /// Appends well formed elements as an object of objects, whatever is in them.
 #[inline(never)]
 fn write_members(elements: &[u8], out: &mut Vec<u8>) {
-    let mut is_first = true;
-    parameters(elements, |id, parameter| {
-        match parameter {
-            None => {
-                out.extend_from_slice(if is_first { b"{" } else { b"}," });
-                write_string(id, out);
-                out.extend_from_slice(b":{");
-            }
-            Some((name, value)) => {
-                if out.last() != Some(&b'{') {
-                    out.push(b',');
-                }
-                write_string(name, out);
-                out.push(b':');
-                write_string(value, out);
-            }
+    let from = out.len();
+    let (mut ids, mut names, mut may_repeat) = (Seen::default(), Seen::default(), false);
+    parameters(elements, |id, parameter| match parameter {
+        None => {
+            out.extend_from_slice(if out.len() == from { b"{" } else { b"}," });
+            write_string(id, out);
+            out.extend_from_slice(b":{");
+            may_repeat |= ids.add(id);
+            names = Seen::default();
         }
-        is_first = false;
+        Some((name, value)) => {
+            separate(out);
+            write_string(name, out);
+            out.push(b':');
+            write_string(value, out);
+            may_repeat |= names.add(name);
+        }
     });
     out.extend_from_slice(b"}}");
+    if may_repeat {
+        out.truncate(from);
+        write_repeated(elements, out);
+    }
+}
+
+/// The same where ids or names may come more than once: in the order of ids and names.
+#[inline(never)]
+fn write_repeated(elements: &[u8], out: &mut Vec<u8>) {
+    // A heap is sorted by a tenth of the code that a list is. Values of one name stay in their order.
+    let mut heap = BinaryHeap::new();
+    parameters(elements, |id, parameter| {
+        // No parameter's name is empty.
+        let (name, value) = parameter.unwrap_or_default();
+        heap.push((id, name, heap.len(), value));
+    });
+    let sorted = heap.into_sorted_vec();
+    out.push(b'{');
+    let mut before: (&[u8], &[u8]) = (b"", b"");
+    for (at, (id, name, _, value)) in sorted.iter().enumerate() {
+        let is_same = |other: usize| sorted.get(other).is_some_and(|(i, n, ..)| (i, n) == (id, name));
+        if *id != before.0 {
+            out.extend_from_slice(if before.0.is_empty() { b"" } else { b"}," });
+            write_string(id, out);
+            out.extend_from_slice(b":{");
+        }
+        if !name.is_empty() {
+            let is_first = (*id, *name) != before;
+            separate(out);
+            if is_first {
+                write_string(name, out);
+                out.extend_from_slice(if is_same(at + 1) { b":[" } else { b":" });
+            }
+            write_string(value, out);
+            if !is_same(at + 1) && !is_first {
+                out.push(b']');
+            }
+        }
+        before = (id, name);
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// Appends a comma unless something has just begun.
+fn separate(out: &mut Vec<u8>) {
+    if !matches!(out.last(), Some(b'{')) {
+        out.push(b',');
+    }
 }
 
 fn write_string(text: &[u8], out: &mut Vec<u8>) {

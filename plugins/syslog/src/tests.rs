@@ -160,6 +160,32 @@ fn of_structured_data_the_settings_say_what_becomes() {
 }
 
 #[test]
+fn what_comes_more_than_once_becomes_an_array() {
+    for (elements, json) in [
+        (
+            r#"[origin ip="192.0.2.1" ip="192.0.2.129"]"#,
+            r#"{"origin":{"ip":["192.0.2.1","192.0.2.129"]}}"#,
+        ),
+        (r#"[b x="5"][a z="1" y="2" z="3" x="4" z="3"]"#, r#"{"a":{"x":"4","y":"2","z":["1","3","3"]},"b":{"x":"5"}}"#),
+        (r#"[a x="\"" x="\]"]"#, r#"{"a":{"x":["\"","]"]}}"#),
+        (r#"[a x="1"][b][c][a y="2" x="3"]"#, r#"{"a":{"x":["1","3"],"y":"2"},"b":{},"c":{}}"#),
+        ("[a][a]", r#"{"a":{}}"#),
+    ] {
+        let event = one("{}", &format!("<13>1 - host app 1 id {elements} hi"));
+        assert_eq!((event.get("structured_data"), event.get("message")), (Some(json), Some("hi")), "{elements}");
+    }
+    let names: Vec<_> = (0..2000).map(|i| format!("n{i}")).collect();
+    let parameters: String = names.iter().map(|name| format!(r#" {name}="{name}""#)).collect();
+    let event = one("{}", &format!(r#"<13>1 - host app 1 id [a{parameters} n7="x"]"#));
+    let read: Value = serde_json::from_str(event.get("structured_data").unwrap()).unwrap();
+    let mut expected: BTreeMap<_, _> = names.iter().map(|name| (name.as_str(), json!(name))).collect();
+    expected.insert("n7", json!(["n7", "x"]));
+    assert_eq!(read, json!({ "a": expected }));
+    let event = one(r#"{"structured_data": "fields"}"#, r#"<13>1 - host app 1 id [a x="1" x="2"]"#);
+    assert_eq!(event.get("a.x"), Some("2"));
+}
+
+#[test]
 fn no_beginning_of_a_line_makes_trouble() {
     for line in [
         r#"<165>1 2003-10-11T22:14:15.003Z host app 10 ID47 [a@1 x="1\"\]" y="2"][b] hi"#,

@@ -14,6 +14,8 @@ pub enum Format {
     Unix(i64),
     /// Parts, one after the other.
     Parts(Vec<Piece>),
+    /// The first of two ways that fits.
+    Either(Vec<Piece>, Vec<Piece>),
 }
 
 /// One piece of a format.
@@ -31,6 +33,14 @@ pub enum Piece {
     Weekday,
     /// An offset, or nothing: then it is the zone of the settings.
     MaybeOffset,
+    /// So many digits are next, which the following pieces read.
+    Digits(usize),
+    /// Perhaps seconds, with this before them, and a fraction: how a time of ISO 8601 ends.
+    MaybeSeconds(Option<u8>),
+    /// A year of four digits, or as RFC 2822 reads older ones: 24 is 2024, 99 and 099 are 1999.
+    LongOrShortYear,
+    /// Perhaps spaces and comments in parentheses: how RFC 2822 ends.
+    Comments,
     /// What this letter of strftime stands for.
     Part(u8),
 }
@@ -38,11 +48,11 @@ pub enum Piece {
 /// Formats that have names.
 const PRESETS: [(&str, &str); 8] = [
     ("rfc3339", "rfc3339"),
-    ("iso8601", "rfc3339"),
+    ("iso8601", "iso8601"),
     ("rfc2822", "rfc2822"),
     ("clf", "%d/%b/%Y:%H:%M:%S %z"),
     ("apache", "%d/%b/%Y:%H:%M:%S %z"),
-    ("apache_error", "%a %b %d %H:%M:%S.%f %Y"),
+    ("apache_error", "apache_error"),
     ("nginx_error", "%Y/%m/%d %H:%M:%S"),
     ("syslog", "%b %e %H:%M:%S"),
 ];
@@ -89,6 +99,8 @@ impl Format {
             name => match PRESETS.iter().find(|(preset, _)| *preset == name) {
                 Some((_, "rfc3339")) => Format::Parts(rfc3339()),
                 Some((_, "rfc2822")) => Format::Parts(rfc2822()),
+                Some((_, "iso8601")) => Format::Either(iso8601(), iso8601_basic()),
+                Some((_, "apache_error")) => Format::Parts(apache_error()),
                 Some((_, pattern)) => Format::Parts(pieces(pattern)?),
                 None => {
                     let names = PRESETS.map(|(name, _)| name).join(", ");
@@ -105,6 +117,7 @@ impl Format {
         match self {
             Format::Unix(unit) => unix(text, *unit),
             Format::Parts(pieces) => civil(text, pieces)?.nanoseconds(missing),
+            Format::Either(one, other) => civil(text, one).or_else(|| civil(text, other))?.nanoseconds(missing),
         }
     }
 }
@@ -117,10 +130,38 @@ fn rfc3339() -> Vec<Piece> {
     all
 }
 
+/// `2024-05-01T12:00Z`: as RFC 3339, but that the seconds may be left out.
+fn iso8601() -> Vec<Piece> {
+    let mut all = known("%Y-%m-%d");
+    all.push(Piece::Between);
+    all.extend(known("%H:%M"));
+    all.extend([Piece::MaybeSeconds(Some(b':')), Piece::Space, Piece::MaybeOffset]);
+    all
+}
+
+/// `20240501T120000Z`: the same without separators.
+fn iso8601_basic() -> Vec<Piece> {
+    let mut all = vec![Piece::Digits(8)];
+    all.extend(known("%Y%m%d"));
+    all.extend([Piece::Between, Piece::Digits(4)]);
+    all.extend(known("%H%M"));
+    all.extend([Piece::MaybeSeconds(None), Piece::Space, Piece::MaybeOffset]);
+    all
+}
+
+fn apache_error() -> Vec<Piece> {
+    let mut all = known("%a %b %d %H:%M:%S");
+    all.push(Piece::Fraction);
+    all.extend(known(" %Y"));
+    all
+}
+
 fn rfc2822() -> Vec<Piece> {
     let mut all = vec![Piece::Weekday];
-    all.extend(known("%d %b %Y %H:%M"));
-    all.extend([Piece::Part(b'o'), Piece::Space, Piece::Part(b'Z')]);
+    all.extend(known("%d %b "));
+    all.push(Piece::LongOrShortYear);
+    all.extend(known(" %H:%M"));
+    all.extend([Piece::Part(b'o'), Piece::Space, Piece::Part(b'Z'), Piece::Comments]);
     all
 }
 
@@ -246,6 +287,31 @@ fn civil(text: &[u8], pieces: &[Piece]) -> Option<Civil> {
                     (civil.offset, at) = (Some(offset), end);
                 }
             }
+            Piece::Digits(count) => {
+                if !text.get(at..at + count)?.iter().all(u8::is_ascii_digit) {
+                    return None;
+                }
+            }
+            Piece::MaybeSeconds(separator) => {
+                let first = at + separator.iter().len();
+                let is_there = separator.is_none_or(|separator| text.get(at) == Some(&separator));
+                if is_there && text.get(first).is_some_and(u8::is_ascii_digit) {
+                    at = part(b'S', text, first, &mut civil)?;
+                    if matches!(text.get(at), Some(b'.' | b',')) {
+                        (civil.nanosecond, at) = fraction(text, at + 1)?;
+                    }
+                }
+            }
+            Piece::LongOrShortYear => {
+                let digits = text[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+                at = part(b'Y', text, at, &mut civil)?;
+                civil.year = match (digits, civil.year?) {
+                    (2, year @ ..50) => Some(2000 + year),
+                    (2 | 3, year) => Some(1900 + year),
+                    (_, year) => Some(year),
+                };
+            }
+            Piece::Comments => at = comments(text, at)?,
             Piece::Part(letter) => at = part(letter, text, at, &mut civil)?,
         }
     }
@@ -317,6 +383,22 @@ fn part(letter: u8, text: &[u8], at: usize, civil: &mut Civil) -> Option<usize> 
 
 fn skip_blank(text: &[u8], at: usize) -> usize {
     at + text[at..].iter().take_while(|b| matches!(b, b' ' | b'\t')).count()
+}
+
+/// Where spaces and comments end, which may have comments in them; none if one has no end.
+fn comments(text: &[u8], at: usize) -> Option<usize> {
+    let (mut at, mut depth) = (at, 0);
+    loop {
+        match text.get(at) {
+            Some(b'(') => depth += 1,
+            Some(b')') if depth > 0 => depth -= 1,
+            Some(b'\\') if depth > 0 => at += 1,
+            Some(b' ' | b'\t') => {}
+            Some(_) if depth > 0 => {}
+            _ => return (depth == 0).then_some(at),
+        }
+        at += 1;
+    }
 }
 
 fn letters(text: &[u8], at: usize) -> usize {
@@ -454,8 +536,30 @@ mod tests {
             ("rfc2822", "Mon, 02 Jan 2006 15:04:05 -0700", Some(JAN_2_2006 + 7 * hour)),
             ("rfc2822", "2 Jan 2006 15:04 GMT", Some(JAN_2_2006 - 5 * SECOND)),
             ("rfc2822", "Mon, 2 Jan 2006 15:04:05 PST", Some(JAN_2_2006 + 8 * hour)),
+            ("rfc2822", "Mon, 02 Jan 2006 15:04:05 +0000 (UTC)", Some(JAN_2_2006)),
+            ("rfc2822", "Mon, 02 Jan 06 15:04:05 GMT (a (b) \\) c)\t(d) ", Some(JAN_2_2006)),
+            ("rfc2822", "02 Jan 106 15:04:05 +0000", Some(JAN_2_2006)),
+            ("rfc2822", "01 Jan 70 00:00:01 +0000", Some(SECOND)),
+            ("rfc2822", "01 Jan 070 00:00:01 +0000", Some(SECOND)),
+            ("rfc2822", "Mon, 02 Jan 2006 15:04:05 +0000 (UTC", None),
+            ("rfc2822", "Mon, 02 Jan 2006 15:04:05 +0000 (a\\", None),
+            ("rfc2822", "Mon, 02 Jan 2006 15:04:05 +0000 UTC)", None),
+            ("rfc2822", "Mon, 02 Jan 20066 15:04:05 +0000", None),
+            ("iso8601", "2006-01-02T15:04Z", Some(JAN_2_2006 - 5 * SECOND)),
+            ("iso8601", "2006-01-02T15:04", Some(JAN_2_2006 - 5 * SECOND - hour)),
+            ("iso8601", "20060102T150405Z", Some(JAN_2_2006)),
+            ("iso8601", "20060102T150405,25+0700", Some(JAN_2_2006 - 7 * hour + SECOND / 4)),
+            ("iso8601", "20060102T1504+01", Some(JAN_2_2006 - 5 * SECOND - hour)),
+            ("iso8601", "2006-01-02T15:04:05.25Z", Some(JAN_2_2006 + SECOND / 4)),
+            ("iso8601", "2006-01-02T15:04.5Z", None),
+            ("iso8601", "2006-01-02T15:04:Z", None),
+            ("iso8601", "2006012T150405Z", None),
+            ("iso8601", "20060102T154Z", None),
+            ("rfc3339", "2006-01-02T15:04Z", None),
             ("clf", "02/Jan/2006:15:04:05 +0000", Some(JAN_2_2006)),
             ("apache_error", "Mon Jan 02 15:04:05.500000 2006", Some(JAN_2_2006 - hour + SECOND / 2)),
+            ("apache_error", "Mon Jan 02 15:04:05 2006", Some(JAN_2_2006 - hour)),
+            ("apache_error", "Mon Jan 02 15:04:05. 2006", None),
             ("nginx_error", "2006/01/02 15:04:05", Some(JAN_2_2006 - hour)),
             ("syslog", "Jan  2 15:04:05", None),
             ("unix", "1136214245", Some(JAN_2_2006)),

@@ -2,14 +2,15 @@
 
 import { write } from "weir:plugin/log@0.1.0";
 import { add } from "weir:plugin/count@0.1.0";
+import { withoutClock } from "./clock.js";
 import { host } from "./host.js";
 import { pluginOf, said } from "./plugin.js";
 import { Runner } from "./runner.js";
 
-host.log = write;
+host.log = (level, message) => write(level, message.toWellFormed());
 host.count = add;
 
-const line = (level) => (...values) => write(level, values.map((value) => String(value)).join(" "));
+const line = (level) => (...values) => host.log(level, values.map((value) => String(value)).join(" "));
 globalThis.console ??= {
   debug: line("debug"),
   log: line("info"),
@@ -24,6 +25,11 @@ export function processorOf(exported) {
   let runner;
   return {
     configure(settings) {
+      // Not before: while the plugin is built there is a clock, and packages may ask it when they are loaded.
+      if (runner === undefined) {
+        globalThis.Date = withoutClock(Date);
+        Reflect.deleteProperty(globalThis, "performance");
+      }
       try {
         runner = new Runner(plugin, settings);
       } catch (error) {

@@ -3,7 +3,8 @@
  *
  * Rooms: `plugin` what an author implements, `event` what comes in, `out` what goes out, `regex` the fast way by a
  * regular expression, `settings` what a plugin's user may set, `times` from text to nanoseconds, `bytes` UTF-8, `host`
- * what the sandbox offers, `testing` for node's test runner, `guest` and `describe` the glue of `weir plugin build`.
+ * what the sandbox offers, `clock` what it does not, `testing` for node's test runner, `guest` and `describe` the glue
+ * of `weir plugin build`.
  */
 
 export { decode, encode } from "./bytes.js";

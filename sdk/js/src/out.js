@@ -1,6 +1,7 @@
 // What goes out: fields, cells, and what became of each input event.
 
 import { binary, bytesOf, utf8 } from "./bytes.js";
+import { mistake } from "./mistake.js";
 import { CONTENT, UNKNOWN_TIME } from "./wire.js";
 
 /** How a sink may write a cell. The cell's bytes are text in every case. */
@@ -13,6 +14,7 @@ export const Kind = Object.freeze({
 });
 
 const NAME_BYTES = 256;
+const LAST_TIME = -UNKNOWN_TIME - 1n;
 
 /** The fields that a plugin makes. */
 export class Fields {
@@ -209,6 +211,13 @@ export class Out {
 export class Row {
   constructor(out) {
     this._out = out;
+    this._within(0, out._base);
+  }
+
+  /** Says where spans may lie. */
+  _within(first, end) {
+    this._first = first;
+    this._end = end;
   }
 
   /** Adds a cell of a field, or of the field of that name and of the kind that the value's type says. */
@@ -252,11 +261,27 @@ export class Row {
     const out = this._out;
     const start = out._base + out._made.length;
     out._made += bytes;
-    this.putSpan(field, start, out._base + out._made.length);
+    this._cell(field, start, out._base + out._made.length);
   }
 
-  /** Adds a cell that is a range of `event.data`: its bytes are pointed at, not copied. */
+  /**
+   * Adds a cell that is a range of `event.data`: its bytes are pointed at, not copied. A range that leaves the line is an
+   * error.
+   */
   putSpan(field, start, end) {
+    // What is wrong here is refused by the host, which does not know the plugin's function.
+    if (typeof field !== "number") {
+      throw mistake(`a field is what \`fields.add\` returned, not a ${typeof field}`, this.putSpan, TypeError);
+    }
+    const isEmpty = start === end && start >= 0 && end <= this._out._base;
+    if (!(this._first <= start && start <= end && end <= this._end) && !isEmpty) {
+      const bytes = `${this._first} to ${this._end}`;
+      throw mistake(`the span from ${start} to ${end} leaves the event's bytes, ${bytes}`, this.putSpan, RangeError);
+    }
+    this._cell(field, start, end);
+  }
+
+  _cell(field, start, end) {
     const cells = this._out._cells;
     if (cells.length + 3 > cells.array.length) cells.reserve(3);
     const { array, length } = cells;
@@ -268,14 +293,25 @@ export class Row {
 
   /** Sets the event's time, in nanoseconds since the Unix epoch: a BigInt. */
   time(nanoseconds) {
-    this._out._rowTime = BigInt(nanoseconds);
+    let time = nanoseconds;
+    if (typeof time !== "bigint") {
+      try {
+        time = BigInt(time);
+      } catch {
+        throw mistake(`a time is a BigInt of nanoseconds, not ${nanoseconds}`, this.time, TypeError);
+      }
+    }
+    if (time < UNKNOWN_TIME || time > LAST_TIME) {
+      throw mistake(`the time ${time} has more than 64 bits: it is in nanoseconds since 1970`, this.time, RangeError);
+    }
+    this._out._rowTime = time;
   }
 
   /** Adds the cells of the event except those of the field with that name. */
   passAllBut(event, name = CONTENT) {
     if (this._out._input.isRaw && name === CONTENT) return;
     for (const cell of event.cells()) {
-      if (cell.name !== name) this.putSpan(this._out.fields.add(cell.name, cell.kind), cell.start, cell.end);
+      if (cell.name !== name) this._cell(this._out.fields.add(cell.name, cell.kind), cell.start, cell.end);
     }
   }
 

@@ -52,8 +52,10 @@ export function pluginOf(exported) {
 /** Gives each event of a batch to a function, and does what it says. */
 export function oneAtATime(process, batch, out) {
   const event = new Event(batch);
+  const row = out._row;
   for (let i = 0; i < batch.length; i++) {
     event._move(i);
+    if (batch.isRaw) row._within(event.start, event.end);
     let fate;
     try {
       fate = process(event, out.row(event));
@@ -65,6 +67,7 @@ export function oneAtATime(process, batch, out) {
     else if (fate instanceof Failure) out.fail(i, fate.message);
     else out.fail(i, `neither KEEP nor DROP was returned, but ${typeof fate}`);
   }
+  row._within(0, out._base);
 }
 
 const seen = new Set();

@@ -6,7 +6,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 
-import { DROP, Failure, KEEP, Kind, RegexPlugin, decode, encode, fail, parseClf, parseRfc3339, s, timeReader } from "../src/index.js";
+import {
+  DROP,
+  Failure,
+  KEEP,
+  Kind,
+  RegexPlugin,
+  count,
+  decode,
+  encode,
+  fail,
+  log,
+  parseClf,
+  parseRfc3339,
+  s,
+  timeReader,
+} from "../src/index.js";
+import { withoutClock } from "../src/clock.js";
 import { Fields } from "../src/out.js";
 import { Harness, golden, run } from "../src/testing.js";
 
@@ -99,6 +115,67 @@ test("a mistake fails the event that it is made on, and no other", () => {
   }, ["a b c", "a b", new Uint8Array([0xff])]);
   assert.deepEqual(events.map((event) => event.error), [undefined, "TypeError in careless", "not UTF-8"]);
   assert.equal(run(() => undefined, ["a"])[0].error, "neither KEEP nor DROP was returned, but undefined");
+});
+
+test("what the sandbox would trap on fails the event in words", () => {
+  for (const [error, call] of [
+    ["RangeError: the span from -1 to 3 leaves the event's bytes, 4 to 7", (row) => row.putSpan(0, -1, 3)],
+    ["RangeError: the span from 4 to 8 leaves the event's bytes, 4 to 7", (row) => row.putSpan(0, 4, 8)],
+    ["RangeError: the span from 0 to 2 leaves the event's bytes, 4 to 7", (row) => row.putSpan(0, 0, 2)],
+    ["RangeError: the span from NaN to 5 leaves the event's bytes, 4 to 7", (row) => row.putSpan(0, NaN, 5)],
+    ["TypeError: a field is what `fields.add` returned, not a string", (row) => row.putSpan("f", 4, 5)],
+    ["TypeError: a time is a BigInt of nanoseconds, not 1.5", (row) => row.time(1.5)],
+    ["RangeError: the time 9223372036854775808 has more than 64 bits: it is in nanoseconds since 1970", (row) => row.time(1n << 63n)],
+    ["Error: there is no level `warning`: use debug, info, warn or error", () => log("warning", "")],
+    ["Error: a counter goes up by whole numbers, and not by -1", () => count("c", -1)],
+    ["Error: a counter goes up by whole numbers, and not by 0.5", () => count("c", 0.5)],
+  ]) {
+    const thrown = [];
+    const events = run((event, row) => {
+      row.fields.add("f");
+      row.putSpan(0, event.start, event.end);
+      try {
+        if (event.index === 1) call(row);
+      } catch (mistake) {
+        thrown.push(`${mistake}`, mistake.stack.split("\n")[1].includes("sdk.test.js"));
+        throw mistake;
+      }
+      return KEEP;
+    }, ["one", "two", "six"]);
+    assert.deepEqual(thrown, [error, true]);
+    assert.deepEqual([events[0].pairs(), events[2].pairs()], [[["f", "one"]], [["f", "six"]]]);
+    assert.equal(events[1].error.split(" in ")[0], error.split(":")[0]);
+  }
+});
+
+test("spans may be of all that a batch plugin joins, and empty anywhere", () => {
+  class Joins {
+    batch(batch, _, out) {
+      out.row(batch.event(0)).putSpan(out.fields.add("f"), batch.event(0).start, batch.event(1).end);
+      out.keep(0, 2);
+    }
+  }
+  assert.deepEqual(run(Joins, ["a", "b"])[0].pairs(), [["f", "a\nb"]]);
+  const empty = (_, row) => {
+    row.putSpan(row.fields.add("f"), 0, 0);
+    return KEEP;
+  };
+  assert.deepEqual(run(empty, ["a", "b"]).map((event) => event.pairs()), [[["f", ""]], [["f", ""]]]);
+});
+
+test("a date without a clock knows all times but the present one", () => {
+  class Own extends Date {}
+  const Clockless = withoutClock(Own);
+  const message = "there is no clock in the sandbox: take an event's time from its line, or from `event.time`";
+  for (const ask of [() => new Clockless(), () => Clockless.now(), () => Clockless(), () => new (new Clockless(0).constructor)()]) {
+    assert.throws(ask, { name: "Error", message });
+  }
+  assert.equal(new Clockless(5).getTime(), 5);
+  assert.equal(new Clockless("2024-05-01T00:00:00Z").toISOString(), "2024-05-01T00:00:00.000Z");
+  assert.equal(Clockless.UTC(2024, 0), 1_704_067_200_000);
+  assert.ok(new Clockless(5) instanceof Clockless);
+  class More extends Clockless {}
+  assert.ok(new More(5) instanceof More);
 });
 
 test("wrong settings are refused in words", () => {

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import tempfile
 import unittest
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Callable, Literal
 
 from weir_plugin import (
     DROP,
@@ -26,8 +29,9 @@ from weir_plugin import (
     RegexPlugin,
     Row,
 )
-from weir_plugin import times
-from weir_plugin.plugin import reader_of
+from weir_plugin import count, log, times
+from weir_plugin.console import Console
+from weir_plugin.plugin import as_plugin, reader_of
 from weir_plugin.testing import Harness, golden, run
 
 
@@ -157,6 +161,170 @@ class Sdk(unittest.TestCase):
         line = careless.__code__.co_firstlineno + 1
         place = f"IndexError at tests/test_sdk.py:{line}"
         self.assertEqual([event.error for event in events], [None, place, "not UTF-8"])
+
+    def test_a_mistake_is_placed_in_the_plugins_own_code(self) -> None:
+        def reads(event: Event, row: Row) -> Fate:
+            json.loads(event.content)
+            return KEEP
+
+        def decodes(event: Event, row: Row) -> Fate:
+            event.content.decode("ascii")
+            return KEEP
+
+        for plugin, line, error in [(reads, "x", "JSONDecodeError"), (decodes, "é", "UnicodeDecodeError")]:
+            said = io.StringIO()
+            with redirect_stderr(said):
+                (event,) = run(plugin, [line])
+            place = f"tests/test_sdk.py:{plugin.__code__.co_firstlineno + 1}"
+            self.assertEqual(event.error, f"{error} at {place}")
+            self.assertIn(f"at {place} in {plugin.__name__}\n", said.getvalue())
+            self.assertTrue(said.getvalue().startswith(f"error: {error}: "), said.getvalue())
+
+    def test_what_the_sandbox_would_trap_on_fails_the_event_in_words(self) -> None:
+        f: Any = 0
+        say: Any = log
+        add: Any = count
+        calls: dict[str, Callable[[Any, Any], object]] = {
+            "ValueError: the span from -1 to 3 leaves the event's bytes, 4 to 7": lambda e, row: row.put_span(f, -1, 3),
+            "ValueError: the span from 4 to 8 leaves the event's bytes, 4 to 7": lambda e, row: row.put_span(f, 4, 8),
+            "ValueError: the span from 0 to 2 leaves the event's bytes, 4 to 7": lambda e, row: row.put_span(f, 0, 2),
+            "ValueError: the span from 6 to 5 leaves the event's bytes, 4 to 7": lambda e, row: row.put_span(f, 6, 5),
+            "TypeError: a span is of two whole numbers, not of float and int": lambda e, row: row.put_span(f, 4.0, 5),
+            "TypeError: a field is what `fields.add` returned, not str": lambda e, row: row.put_span("f", 4, 5),
+            "ValueError: there is no field 9: give what `fields.add` returned": lambda e, row: row.put(9, "x"),
+            "TypeError: a field is what `fields.add` returned, not NoneType": lambda e, row: row.put(None, "x"),
+            "TypeError: a time is a whole number of nanoseconds, not float": lambda e, row: row.time(1.5),
+            "TypeError: a time is a whole number of nanoseconds, not str": lambda e, row: row.time("2024"),
+            f"ValueError: the time {2**63} has more than 64 bits: it is in nanoseconds since 1970": lambda e, row: row.time(2**63),
+            "TypeError: field `x`: its kind is one of Kind, not str": lambda e, row: row.fields.add("x", "text"),
+            "ValueError: there is no level `warning`: use debug, info, warn or error": lambda e, row: say("warning", ""),
+            "ValueError: a counter only goes up, by less than 2^64, and not by -1": lambda e, row: add("c", -1),
+            "TypeError: a counter takes whole numbers, not float": lambda e, row: add("c", 0.5),
+        }
+        for words, call in calls.items():
+
+            def careless(event: Event, row: Row) -> Fate:
+                row.fields.add("f")
+                row.put_span(f, event.start, event.end)
+                if event.index == 1:
+                    call(event, row)
+                return KEEP
+
+            said = io.StringIO()
+            with redirect_stderr(said):
+                events = run(careless, ["one", "two", "six"])
+            kind = words.partition(":")[0]
+            place = f"tests/test_sdk.py:{call.__code__.co_firstlineno}"
+            self.assertEqual(said.getvalue().splitlines()[0], f"error: {words}")
+            self.assertEqual([events[0].pairs(), events[2].pairs()], [[("f", "one")], [("f", "six")]])
+            self.assertEqual(events[1].error, f"{kind} at {place}")
+
+    def test_spans_may_be_of_all_that_a_batch_plugin_joins_and_empty_anywhere(self) -> None:
+        class Joins(Plugin[NoSettings]):
+            def __init__(self, settings: NoSettings, fields: Fields) -> None:
+                self.field = fields.add("f")
+
+            def event(self, event: Event, row: Row) -> Fate:
+                row.put_span(self.field, 0, 0)
+                return KEEP
+
+            def batch(self, batch: Batch, last: bool, out: Out) -> None:
+                if len(batch) != 2:
+                    return super().batch(batch, last, out)
+                out.row(batch.event(0)).put_span(self.field, batch.event(0).start, batch.event(1).end)
+                out.keep(0, 2)
+
+        self.assertEqual([event.pairs() for event in run(Joins, ["a", "b"])], [[("f", "a\nb")]])
+        self.assertEqual([event.pairs() for event in run(Joins, ["a", "b", "c"])], [[("f", "")]] * 3)
+
+    def test_what_is_printed_is_logged_by_whole_lines(self) -> None:
+        before, logged = io.StringIO(), io.StringIO()
+        console = Console(before)
+        print("built", file=console)
+        console.begin()
+        with redirect_stderr(logged):
+            print("one", 1, file=console)
+            print("two\n\nthr", end="", file=console)
+            print("ee", file=console)
+            print("four", end="", file=console)
+            self.assertEqual(logged.getvalue(), "info: one 1\ninfo: two\ninfo: three\n")
+            console.end_line()
+            console.end_line()
+        self.assertEqual(logged.getvalue().splitlines()[3:], ["info: four"])
+        self.assertEqual(before.getvalue(), "built\n")
+
+    def test_half_surrogate_pairs_do_not_reach_the_wall(self) -> None:
+        def halves(event: Event, row: Row) -> Fate:
+            log("info", "\ud800é")
+            raise Failure("\ud800é")
+
+        said = io.StringIO()
+        with redirect_stderr(said):
+            (event,) = run(halves, ["a"])
+        self.assertEqual((event.error, said.getvalue()), ("?é", "info: ?é\n"))
+
+    def test_what_would_fail_with_each_event_is_refused_when_it_is_exported(self) -> None:
+        class Plain:
+            def event(self, event: Event, row: Row) -> Fate:
+                return KEEP
+
+        class Nothing(Plugin[NoSettings]):
+            pass
+
+        class Empty(BatchPlugin[NoSettings]):
+            pass
+
+        class Mistaken(BatchPlugin[NoSettings]):
+            def event(self, event: Event, row: Row) -> Fate:
+                return KEEP
+
+        class Short(Plugin[NoSettings]):
+            def event(self, event: Event) -> Fate:  # type: ignore[override]
+                return KEEP
+
+        class Fixed(Plugin[NoSettings]):
+            @staticmethod
+            def event(event: Event) -> Fate:  # type: ignore[override]
+                return KEEP
+
+        class Hasty(BatchPlugin[NoSettings]):
+            def batch(self, batch: Batch, out: Out) -> None:  # type: ignore[override]
+                pass
+
+        class Unset(Plugin[NoSettings]):
+            def __init__(self) -> None:
+                pass
+
+            def event(self, event: Event, row: Row) -> Fate:
+                return KEEP
+
+        def alone(event: Event) -> Fate:
+            return KEEP
+
+        cases: list[tuple[Any, str]] = [
+            (Plain, "the class Plain is no plugin: make it one by `class Plain(Plugin[NoSettings])`"),
+            (Nothing, "the class Nothing has neither `event` nor `batch`"),
+            (Empty, "the class Empty has neither `event` nor `batch`"),
+            (
+                Mistaken,
+                "the class Mistaken has `event`, and no `batch` as a BatchPlugin must: make it "
+                "`class Mistaken(Plugin[NoSettings])`",
+            ),
+            (Short, "`Short.event` must take (self, event, row), and it takes (self, event)"),
+            (Fixed, "`Fixed.event` must take (event, row), and it takes (event)"),
+            (Hasty, "`Hasty.batch` must take (self, batch, last, out), and it takes (self, batch, out)"),
+            (Unset, "`Unset.__init__` must take (self, settings, fields), and it takes (self)"),
+            (alone, "`alone` must take (event, row), and it takes (event)"),
+            (Level(NoSettings(), Fields()), "export takes a class or a function: this is neither, but a Level"),
+            ("alone", "export takes a class or a function: this is neither, but a str"),
+        ]
+        for plugin, words in cases:
+            with self.assertRaises(TypeError) as refused:
+                as_plugin(plugin)
+            self.assertEqual(str(refused.exception), words)
+        fine: list[Any] = [Level, Pairs, Picks, picky, lambda *arguments: KEEP]
+        for plugin in fine:
+            as_plugin(plugin)
 
     def test_wrong_settings_are_refused_in_words(self) -> None:
         for settings, expected in [

@@ -14,9 +14,10 @@
 
 Rooms: `plugin` what an author implements, `event` what comes in, `out` what goes out, `regex` the fast way by a
 regular expression, `settings` what a plugin's user may set, `times` from text to nanoseconds, `host` what the sandbox
-offers, `testing` for pytest and unittest, `guest` and `describe` the glue of `weir plugin build`.
+offers, `console` where `print` goes, `testing` for pytest and unittest, `guest` and `describe` the glue of `weir plugin build`.
 """
 
+from . import console as _console  # First: modules that are imported later may keep what `print` writes to.
 from .event import Batch, Cell, Event
 from .host import count, log, read_file
 from .kind import Kind

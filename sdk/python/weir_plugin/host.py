@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Callable, Literal
+from typing import Callable, Literal, get_args
+
+from .wire import well_formed
 
 Level = Literal["debug", "info", "warn", "error"]
 """How much a line matters."""
+
+_LEVELS = get_args(Level)
 
 counters: dict[str, int] = {}
 """In tests: what has been counted."""
@@ -21,12 +25,18 @@ files: list[Path] = []
 
 def log(level: Level, message: str) -> None:
     """Writes a line to the agent's log, under the plugin's name."""
-    _log(level, message)
+    if level not in _LEVELS:
+        raise ValueError(f"there is no level `{level}`: use debug, info, warn or error")
+    _log(level, well_formed(str(message)))
 
 
 def count(name: str, amount: int = 1) -> None:
     """Adds to the counter of that name. The number of names is limited: what is over counts as `other`."""
-    _count(name, amount)
+    if type(amount) is not int:
+        raise TypeError(f"a counter takes whole numbers, not {type(amount).__name__}")
+    if not 0 <= amount < 2**64:
+        raise ValueError(f"a counter only goes up, by less than 2^64, and not by {amount}")
+    _count(well_formed(str(name)), amount)
 
 
 def read_file(path: str) -> bytes:
@@ -34,7 +44,7 @@ def read_file(path: str) -> bytes:
 
     The plugin's `pyproject.toml` must say `files = true` under `[tool.weir]`.
     """
-    return _read_file(path)
+    return _read_file(str(path))
 
 
 def _native_log(level: Level, message: str) -> None:

@@ -7,7 +7,7 @@ from typing import Mapping, NewType, Sequence, Union
 
 from .event import Batch, Event
 from .kind import Kind
-from .wire import CONTENT, UNKNOWN_TIME, Output
+from .wire import CONTENT, UNKNOWN_TIME, Output, well_formed
 
 FieldId = NewType("FieldId", int)
 """A field that a plugin makes; from `Fields.add`."""
@@ -16,6 +16,7 @@ Value = Union[bytes, str, int, float, bool, Sequence[object], Mapping[str, objec
 """What can be put into a cell. Nothing is put for `None`."""
 
 _NAME_BYTES = 256
+_LAST_TIME = 2**63 - 1
 
 
 class Fields:
@@ -37,6 +38,8 @@ class Fields:
         allowed = (self.allowed(name), kind)
         field = self._index.get(allowed)
         if field is None:
+            if not isinstance(kind, Kind):
+                raise TypeError(f"field `{name}`: its kind is one of Kind, not {type(kind).__name__}")
             field = self._index[allowed] = FieldId(len(self.list))
             self.list.append(allowed)
         return field
@@ -146,20 +149,23 @@ class Out:
             # The events after the last kept one were dropped.
             output.origins = self._kept()
         output.made = bytes(self._made)
-        output.reasons = list(self._reasons)
+        output.reasons = [well_formed(reason) for reason in self._reasons]
         return output
 
 
 class Row:
     """The open row of an output: where an event's cells are put."""
 
-    __slots__ = ("_base", "_cells", "_made", "_out")
+    __slots__ = ("_base", "_cells", "_end", "_fields", "_first", "_made", "_out")
 
     def __init__(self, out: Out) -> None:
         self._out = out
         self._cells = out._cells
         self._made = out._made
+        self._fields = out.fields.list
         self._base = len(out._input.data)
+        # Where spans may lie.
+        self._first, self._end = 0, self._base
 
     def put(self, field: FieldId | str, value: Value) -> None:
         """Adds a cell of a field, or of the field of that name and of the kind that the value's type says: text for
@@ -181,17 +187,31 @@ class Row:
             kind, value = Kind.JSON, text.encode("utf-8", "replace")
         if isinstance(field, str):
             field = self._out.fields.add(field, kind)
+        elif type(field) is not int or not 0 <= field < len(self._fields):
+            raise _no_field(field)
         made = self._made
         start = self._base + len(made)
         made += value
         self._cells += (field, start, self._base + len(made))
 
     def put_span(self, field: FieldId, start: int, end: int) -> None:
-        """Adds a cell that is a range of `Event.data`: its bytes are pointed at, not copied."""
+        """Adds a cell that is a range of `Event.data`: its bytes are pointed at, not copied. A `ValueError` says that it
+        leaves the line."""
+        # What is wrong here is refused by the host, which does not know the plugin's line.
+        if type(field) is not int or not 0 <= field < len(self._fields):
+            raise _no_field(field)
+        if type(start) is not int or type(end) is not int:
+            raise TypeError(f"a span is of two whole numbers, not of {type(start).__name__} and {type(end).__name__}")
+        if not self._first <= start <= end <= self._end and not 0 <= start == end <= self._base:
+            raise ValueError(f"the span from {start} to {end} leaves the event's bytes, {self._first} to {self._end}")
         self._cells += (field, start, end)
 
     def time(self, nanoseconds: int) -> None:
         """Sets the event's time, in nanoseconds since the Unix epoch."""
+        if type(nanoseconds) is not int:
+            raise TypeError(f"a time is a whole number of nanoseconds, not {type(nanoseconds).__name__}")
+        if not UNKNOWN_TIME <= nanoseconds <= _LAST_TIME:
+            raise ValueError(f"the time {nanoseconds} has more than 64 bits: it is in nanoseconds since 1970")
         self._out._row_time = nanoseconds
 
     def pass_all_but(self, event: Event, name: str = CONTENT) -> None:
@@ -201,7 +221,7 @@ class Row:
             return
         for cell in event.cells():
             if cell.name != name:
-                self.put_span(self._out.fields.add(cell.name, cell.kind), cell.start, cell.end)
+                self._cells += (self._out.fields.add(cell.name, cell.kind), cell.start, cell.end)
 
     @property
     def fields(self) -> Fields:
@@ -211,3 +231,10 @@ class Row:
     def __len__(self) -> int:
         """How many cells the row has."""
         return (len(self._cells) - self._out._row_cells) // 3
+
+
+def _no_field(field: object) -> Exception:
+    """What is said of a field that is none."""
+    if type(field) is int:
+        return ValueError(f"there is no field {field}: give what `fields.add` returned")
+    return TypeError(f"a field is what `fields.add` returned, not {type(field).__name__}")

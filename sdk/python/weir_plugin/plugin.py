@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import os
 from enum import Enum
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Callable, Generic, TypeVar, Union, get_args, get_origin
 
 from . import host
@@ -64,8 +67,11 @@ class Plugin(BatchPlugin[S]):
 
 def _one_at_a_time(process: Callable[[Event, Row], Fate], batch: Batch, out: Out) -> None:
     event = Event(batch)
+    is_raw, row = batch.is_raw, out._row
     for i in range(len(batch)):
         event._move(i)
+        if is_raw:
+            row._first, row._end = event.start, event.end
         try:
             fate = process(event, out.row(event))
             if fate is KEEP:
@@ -76,12 +82,13 @@ def _one_at_a_time(process: Callable[[Event, Row], Fate], batch: Batch, out: Out
                 out.fail(i, f"neither KEEP nor DROP was returned, but {type(fate).__name__}")
         except Failure as failure:
             out.fail(i, str(failure))
-        except UnicodeDecodeError:
-            out.fail(i, "not UTF-8")
+        except UnicodeDecodeError as error:
+            out.fail(i, "not UTF-8" if error.encoding == "utf-8" else _said(error))
         except MemoryError:
             raise  # The host makes a new instance.
         except Exception as error:
             out.fail(i, _said(error))
+    row._first, row._end = 0, row._base
 
 
 _seen: set[tuple[CodeType, int]] = set()
@@ -89,28 +96,49 @@ _seen: set[tuple[CodeType, int]] = set()
 
 def _said(error: BaseException) -> str:
     """The reason of an event on which its plugin has a bug. Where it came from is logged, once for each place."""
+    frames: list[tuple[CodeType, int]] = []
     trace = error.__traceback__
-    lines = []
-    place = "?"
     while trace is not None:
-        code = trace.tb_frame.f_code
-        if not code.co_filename.replace("\\", "/").endswith(_OURS):
-            place = f"{_short(code.co_filename)}:{trace.tb_lineno}"
-            lines.append(f"{place} in {code.co_name}")
-            last = (code, trace.tb_lineno or 0)
+        frames.append((trace.tb_frame.f_code, trace.tb_lineno or 0))
         trace = trace.tb_next
-    if lines and last not in _seen:
-        _seen.add(last)
-        host.log("error", f"{type(error).__name__}: {error}\n  at " + "\n  at ".join(reversed(lines)))
-    return f"{type(error).__name__} at {place}"
+    if not frames:
+        return type(error).__name__
+    frames = [frame for frame in reversed(frames) if not _path(frame).endswith(_GLUE)] or frames[::-1]
+    # The author looks for a line of their own, not for the one of a library that refused what it was given.
+    own = next((frame for frame in frames if not _path(frame).startswith(_NOT_OWN)), frames[0])
+    if own not in _seen:
+        _seen.add(own)
+        places = [f"{_place(frame)} in {frame[0].co_name}" for frame in frames]
+        host.log("error", f"{type(error).__name__}: {error}\n  at " + "\n  at ".join(places))
+    return f"{type(error).__name__} at {_place(own)}"
 
 
-_OURS = ("weir_plugin/plugin.py", "weir_plugin/guest.py")
+def _path(frame: tuple[CodeType, int]) -> str:
+    return frame[0].co_filename.replace("\\", "/")
+
+
+def _place(frame: tuple[CodeType, int]) -> str:
+    return f"{_short(_path(frame))}:{frame[1]}"
+
+
+def _directory(path: str) -> str:
+    return os.path.dirname(path).replace("\\", "/") + "/"
+
+
+_GLUE = ("weir_plugin/plugin.py", "weir_plugin/guest.py")
+
+# The SDK, code that has no file, and the standard library: in the sandbox it is not all in one place.
+_NOT_OWN = (
+    _directory(__file__),
+    "<",
+    _directory(os.__file__),
+    _directory(os.path.dirname(json.__file__)),
+)
 
 
 def _short(path: str) -> str:
     """The last two names of a path, without the number that a search path's directory has in the sandbox."""
-    names = [name for name in path.replace("\\", "/").split("/") if name]
+    names = [name for name in path.split("/") if name]
     return "/".join((names[1:] if names[0].isdigit() else names)[-2:])
 
 
@@ -135,11 +163,55 @@ def export(plugin: Exported[S]) -> None:
 
 
 def as_plugin(plugin: Exported[S]) -> type[BatchPlugin[object]]:
-    """The class of what can be exported. Its settings are looked at, so that a mistake is found in the build."""
-    if not isinstance(plugin, type):
-        plugin = type(plugin.__name__, (_Function,), {"function": staticmethod(plugin)})
+    """The class of what can be exported. A `TypeError` says why it can be none, so that it is found in the build."""
+    if isinstance(plugin, type):
+        _check_class(plugin)
+    elif isinstance(plugin, BatchPlugin) or not callable(plugin):
+        raise TypeError(f"export takes a class or a function: this is neither, but a {type(plugin).__name__}")
+    else:
+        name = getattr(plugin, "__name__", type(plugin).__name__)
+        _check_arguments(plugin, name, "event", "row")
+        plugin = type(name, (_Function,), {"function": staticmethod(plugin)})
     reader_of(plugin)
     return plugin
+
+
+def _check_class(plugin: type) -> None:
+    """Refuses a class that would fail with each event."""
+    name = plugin.__name__
+    own = f"class {name}(Plugin[NoSettings])"
+    if not issubclass(plugin, BatchPlugin):
+        raise TypeError(f"the class {name} is no plugin: make it one by `{own}`")
+    has_event = getattr(plugin, "event", Plugin.event) is not Plugin.event
+    if plugin.batch is BatchPlugin.batch and has_event:
+        raise TypeError(f"the class {name} has `event`, and no `batch` as a BatchPlugin must: make it `{own}`")
+    if plugin.batch in (BatchPlugin.batch, Plugin.batch) and not has_event:
+        raise TypeError(f"the class {name} has neither `event` nor `batch`")
+    _check_method(plugin, "__init__", "settings", "fields")
+    _check_method(plugin, "batch", "batch", "last", "out")
+    if has_event:
+        _check_method(plugin, "event", "event", "row")
+
+
+def _check_method(plugin: type, name: str, *arguments: str) -> None:
+    method = inspect.getattr_static(plugin, name)
+    if isinstance(method, FunctionType):
+        _check_arguments(method, f"{plugin.__name__}.{name}", "self", *arguments)
+    elif isinstance(method, (staticmethod, classmethod)):
+        _check_arguments(getattr(plugin, name), f"{plugin.__name__}.{name}", *arguments)
+
+
+def _check_arguments(function: Callable[..., object], name: str, *arguments: str) -> None:
+    """Refuses a function that cannot be called with so many arguments."""
+    try:
+        signature = inspect.signature(function)
+    except Exception:
+        return  # Not each has one that can be found out: annotations may be names that only a type checker knows.
+    try:
+        signature.bind(*arguments)
+    except TypeError:
+        takes = f"({', '.join(signature.parameters)})"
+        raise TypeError(f"`{name}` must take ({', '.join(arguments)}), and it takes {takes}") from None
 
 
 def exported() -> type[BatchPlugin[object]]:

@@ -12,6 +12,11 @@ UNKNOWN_TIME = -(2**63)
 """Nanoseconds that mean "unknown"."""
 
 
+def well_formed(text: str) -> str:
+    """The text with `?` for half surrogate pairs: what crosses the wall is UTF-8, which has none."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
 class FieldLike(Protocol):
     """A field of an input, as the component's bindings have it."""
 
