@@ -41,6 +41,8 @@ pub enum Fault {
     OutOfFuel {
         /// How much it had.
         fuel: u64,
+        /// Where it was then, innermost first, by the guest's function names.
+        stack: Vec<String>,
     },
     /// It wanted more memory than it may have.
     OutOfMemory {
@@ -67,7 +69,7 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::OutOfFuel { fuel } => write!(f, "out of fuel: it used all of {fuel}"),
+            Fault::OutOfFuel { fuel, .. } => write!(f, "out of fuel: it used all of {fuel}"),
             Fault::OutOfMemory { limit } => write!(f, "out of memory: it may have {limit} bytes"),
             Fault::Trapped { what, stack } => {
                 write!(f, "trapped: {what}")?;
@@ -106,6 +108,7 @@ impl Fault {
         match self {
             // Rust ends the line behind the place of a panic.
             Fault::Trapped { what, stack } => (format!("trapped: {}", what.replacen(":\\n", ": ", 1)), stack),
+            Fault::OutOfFuel { stack, .. } => (self.to_string(), stack),
             fault => (fault.to_string(), &[]),
         }
     }
@@ -208,10 +211,10 @@ fn store_fault(store: &Store<Guest>, error: wasmtime::Error, fuel: u64, limits: 
         None => {}
     }
     let trap = error.downcast_ref::<Trap>().copied();
-    if trap == Some(Trap::OutOfFuel) {
-        return Fault::OutOfFuel { fuel };
-    }
     let stack = error.downcast_ref::<WasmBacktrace>().map(frames).unwrap_or_default();
+    if trap == Some(Trap::OutOfFuel) {
+        return Fault::OutOfFuel { fuel, stack };
+    }
     let what = match (trap, &guest.last_error) {
         (Some(Trap::UnreachableCodeReached), Some(said)) => said.clone(),
         (Some(trap), _) => trap.to_string(),

@@ -85,7 +85,7 @@ mod tests {
             poison.to_string(),
             "trapped: panicked at src/lib.rs:3:5: no\nat event 9: b\\u{1b}\nin own::parse\ncalled by own::event"
         );
-        let poison = Poison::of(&raw(&[""], 0), 0, &Fault::OutOfFuel { fuel: 7 });
+        let poison = Poison::of(&raw(&[""], 0), 0, &Fault::OutOfFuel { fuel: 7, stack: Vec::new() });
         assert_eq!(poison.to_string(), "out of fuel: it used all of 7\nat event 1: (an empty line)");
         let stack = ["a", "b", "b", "b", "a"].map(str::to_owned);
         assert_eq!(stack_text(&stack), "\nin a\ncalled by b (3 times)\ncalled by a");

@@ -100,6 +100,8 @@ const MOST_COLUMNS: usize = 1000;
 /// How columns become cells.
 struct Shape {
     fields: Vec<FieldId>,
+    /// The names of fields that columns too many might have.
+    taken: Vec<String>,
     too_few: TooFew,
     too_many: TooMany,
     /// The text of a column that is left out.
@@ -154,6 +156,7 @@ impl Plugin for Delimiter {
             trim: config.trim,
             row: Shape {
                 fields: columns.iter().map(|(name, kind)| fields.add(name, *kind)).collect(),
+                taken: columns.into_iter().map(|(name, _)| name).filter(|name| name.starts_with("column_")).collect(),
                 too_few: config.too_few.unwrap_or(preset.too_few),
                 too_many: config.too_many.unwrap_or(preset.too_many),
                 nil: config.nil.or(preset.nil.map(str::to_owned)).map(String::into_bytes),
@@ -279,7 +282,12 @@ impl Shape {
     fn extra_field(&mut self, column: usize, row: &mut Row) -> FieldId {
         let index = column - self.fields.len();
         if index == self.extra.len() {
-            self.extra.push(row.fields().add(&format!("column_{}", column + 1), Kind::Text));
+            let mut name = format!("column_{}", column + 1);
+            // An event must not have two fields of a name.
+            while self.taken.contains(&name) {
+                name.push('_');
+            }
+            self.extra.push(row.fields().add(&name, Kind::Text));
         }
         self.extra[index]
     }

@@ -93,6 +93,13 @@ fn of_too_many_columns_the_settings_say_what_becomes() {
 }
 
 #[test]
+fn a_column_too_many_does_not_take_the_name_of_a_field() {
+    let settings = r#"{"fields":["column_4","column_4_","c"],"too_many":"extend"}"#;
+    let expected = [("column_4", "1"), ("column_4_", "2"), ("c", "3"), ("column_4__", "4"), ("column_5", "5")];
+    expect(settings, "1,2,3,4,5", &expected);
+}
+
+#[test]
 fn the_time_is_read_and_its_field_stays() {
     let settings = r#"{"fields":["t","a"],"time":{"field":"t","format":"%Y \"%m\""},"types":{"a":"integer"}}"#;
     for (line, time) in [

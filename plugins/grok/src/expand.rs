@@ -228,6 +228,10 @@ impl Expander<'_> {
         }
         let end = special.find([':', ')']).ok_or_else(|| self.error("a group has no end"))?;
         let (flags, inner) = special.split_at(end);
+        if flags.contains('s') {
+            let hint = "the flag `(?s)` is Oniguruma's `(?m)`: write that, and `.` is a line's end, too";
+            return Err(self.error(hint));
+        }
         if !flags.bytes().all(|flag| b"imx-".contains(&flag)) {
             return Err(self.unsupported(&format!("`(?{flags}`")));
         }

@@ -47,6 +47,18 @@ fn fields_types_and_named_groups() {
 }
 
 #[test]
+fn a_process_id_of_rfc_5424_is_a_number_if_it_is_one() {
+    for (ecs, field) in [(false, "syslog5424_proc"), (true, "process.pid")] {
+        for (id, value) in [("8710", "8710"), ("main-1", r#""main-1""#)] {
+            let settings = json!({"pattern": "^%{SYSLOG5424LINE}$", "ecs": ecs}).to_string();
+            let event = format!(r#"{{"content":"<165>1 2003-10-11T22:14:15Z web app {id} ID47 - hi"}}"#);
+            let out = ndjson::<Grok>("grok", &settings, &[&event]).unwrap().remove(0);
+            assert!(out.contains(&format!(r#","{field}":{value},"#)), "{out}");
+        }
+    }
+}
+
+#[test]
 fn patterns_of_the_library() {
     for (name, yes, no) in [
         (
@@ -181,6 +193,12 @@ fn wrong_settings_are_refused_by_pattern_and_feature() {
         (json!({"pattern": "%{INT:__time__}"}), "pattern: field `__time__`: names that begin with `__`"),
         (json!({"pattern": "%{INT:a"}), "pattern: `%{INT:a` has no closing brace"),
         (json!({"pattern": "(?<a>x"}), "pattern: regex parse error"),
+        (json!({"pattern": "(?s:.*)"}), "pattern: the flag `(?s)` is Oniguruma's `(?m)`: write that"),
+        (
+            json!({"pattern": "%{A:a}", "definitions": {"A": "(?i-s).*"}}),
+            "pattern: pattern A: the flag `(?s)` is Oniguruma's `(?m)`",
+        ),
+        (json!({"pattern": "(?U)x"}), "pattern: `(?U` is not supported"),
         (json!({"pattern": "[a"}), "pattern: a class has no closing bracket"),
         (json!({"pattern": "%{B0:a}", "definitions": bomb}), "pattern: pattern B"),
         (json!({"pattern": "%{INT:a}", "definitions": {"a b": "x"}}), "definitions: `a b` is not a name"),

@@ -139,7 +139,9 @@ fn wrong_tables_and_settings_are_refused() {
 #[test]
 fn quotes_are_read_where_they_are_right() {
     let table = "service,team\n\"web\",\"a \"\"b\"\"\"\r\ncron,5\" \"x\"\ndb,\"\"\n\"\n\",\"\"\"\"";
-    for (service, team) in [("web", r#","team":"a \"b\"""#), ("cron", r#","team":"5\" \"x\"""#), ("db", ""), (r"\n", r#","team":"\"""#)] {
+    for (service, team) in
+        [("web", r#","team":"a \"b\"""#), ("cron", r#","team":"5\" \"x\"""#), ("db", ""), (r"\n", r#","team":"\"""#)]
+    {
         let out = with_table(table, r#"{"field":"s","key":"service"}"#, &[&format!(r#"{{"s":"{service}"}}"#)]).unwrap();
         assert_eq!(out, [format!(r#"{{"s":"{service}"{team}}}"#)]);
     }

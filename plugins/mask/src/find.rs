@@ -32,7 +32,7 @@ pub enum Secret {
 pub enum Finder {
     Card,
     Email,
-    Ipv4(Box<Search>),
+    Ipv4,
     Ipv6,
     Pattern(Box<Search>),
     /// A pattern that begins at a word's beginning, with one of these bytes, and has neither `\` nor `%` in it.
@@ -40,12 +40,10 @@ pub enum Finder {
     Whole,
 }
 
-const IPV4: &str = r"\b[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\b";
 const BEARER: &str = r"(?i)\b(?:bearer|basic)[ +:=]+([a-z0-9._~+/=-]{6,})";
 const JWT: &str = r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*";
 const AWS_ID: &str = r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b";
-const AWS_SECRET: &str =
-    r#"(?i)aws_?-?secret_?-?(?:access_?-?)?key(?:\\?["']){0,2}[ \t]{0,4}[=:][ \t]{0,4}(?:\\?["'])?([A-Za-z0-9/+=]{40})"#;
+const AWS_SECRET: &str = r#"(?i)aws_?-?secret_?-?(?:access_?-?)?key(?:\\?["']){0,2}[ \t]{0,4}[=:][ \t]{0,4}(?:\\?["'])?([A-Za-z0-9/+=]{40})"#;
 
 impl Secret {
     pub fn finders(self) -> Vec<Finder> {
@@ -53,7 +51,7 @@ impl Secret {
         match self {
             Secret::Card => vec![Finder::Card],
             Secret::Email => vec![Finder::Email],
-            Secret::Ip => vec![Finder::Ipv4(search(IPV4)), Finder::Ipv6],
+            Secret::Ip => vec![Finder::Ipv4, Finder::Ipv6],
             Secret::Bearer => vec![Finder::Word(search(BEARER), b"bB")],
             Secret::Jwt => vec![Finder::Word(search(JWT), b"e")],
             Secret::AwsKey => vec![Finder::Word(search(AWS_ID), b"A"), Finder::Pattern(search(AWS_SECRET))],
@@ -65,7 +63,7 @@ impl Secret {
 impl Finder {
     /// Whether it has to know if there are escapes.
     pub fn minds_escapes(&self) -> bool {
-        matches!(self, Finder::Card | Finder::Ipv4(_) | Finder::Word(..))
+        matches!(self, Finder::Word(..))
     }
 
     pub fn pattern(pattern: &str) -> Result<Self, String> {
@@ -75,27 +73,9 @@ impl Finder {
     /// Tells of each place. Only where there are escapes at all is it looked at what stands behind one.
     pub fn find(&mut self, text: &[u8], has_escapes: bool, place: &mut impl FnMut(Range<usize>)) {
         match self {
-            Finder::Card => cards(text, has_escapes, place),
+            Finder::Card => cards(text, place),
             Finder::Email => emails(text, place),
-            Finder::Ipv4(search) => {
-                let is_address = |found: &Range<usize>| parse_address(&text[found.clone()]).is_some();
-                let mut at = 0;
-                while let Some(found) = search.find(text, at) {
-                    let is_address = is_address(&found);
-                    at = if is_address { found.end } else { found.start + 1 };
-                    if is_address {
-                        place(found);
-                    }
-                }
-                if has_escapes {
-                    after_escapes(text, b"0123456789", |start, end| {
-                        let found = search.find(&text[start..end], 0).filter(|found| found.start == 0);
-                        if let Some(found) = found.map(|found| start..start + found.end).filter(is_address) {
-                            place(found);
-                        }
-                    });
-                }
-            }
+            Finder::Ipv4 => ipv4(text, place),
             Finder::Ipv6 => ipv6(text, place),
             Finder::Pattern(search) => pattern(search, text, place),
             Finder::Word(search, first) => {
@@ -128,10 +108,13 @@ fn pattern(search: &mut Search, text: &[u8], place: &mut impl FnMut(Range<usize>
     }
 }
 
-/// Whether there may be escapes of JSON or of URLs. Most texts have none, and all of it is read with no look at where.
+/// Whether there may be escapes of JSON or of URLs.
 pub fn has_escapes(text: &[u8]) -> bool {
-    text.iter().fold(0, |signs, byte| signs | u8::from(*byte == b'\\') | u8::from(*byte == b'%')) != 0
+    scan::find2(text, 0, text.len(), b'\\', b'%').is_some()
 }
+
+/// Bytes of `\u0020`.
+const LONGEST_ESCAPE: usize = 6;
 
 /// Where the escape ends that begins here: `\n` and the like, `\u0020`, `%20`. Letters and digits of an escape are no
 /// part of the word behind it.
@@ -163,27 +146,33 @@ fn after_escapes(text: &[u8], first: &[u8], mut each: impl FnMut(usize, usize)) 
 const SHORTEST_CARD: usize = 13;
 const LONGEST_CARD: usize = 19;
 
-fn cards(text: &[u8], has_escapes: bool, place: &mut impl FnMut(Range<usize>)) {
+fn cards(text: &[u8], place: &mut impl FnMut(Range<usize>)) {
     let card_at = |start: usize| card_at(text, start).filter(|end| !is_in_id(text, start, *end));
     let mut at = 0;
     while let Some(start) = scan::find_in(text, at, text.len(), &[(b'0', b'9')]) {
-        at = match card_at(start).filter(|_| !text[..start].ends_with(b"\\u")) {
-            Some(end) => {
-                place(start..end);
-                end
-            }
-            // No card begins inside of a run of digits.
-            None => start + scan::digits(text, start, text.len()),
-        };
+        let mut card = card_at(start).filter(|_| !text[..start].ends_with(b"\\u")).map(|end| start..end);
+        if card.is_none() {
+            // No card begins inside of a run of digits,
+            at = start + scan::digits(text, start, text.len());
+            // unless the first ones are an escape's.
+            card =
+                escape_around(text, start).filter(|first| *first < at).and_then(|first| Some(first..card_at(first)?));
+        }
+        if let Some(card) = card {
+            at = card.end;
+            place(card);
+        }
     }
-    if has_escapes {
-        // Whose run of digits begins in the escape.
-        after_escapes(text, b"23456", |start, _| {
-            if let Some(end) = card_at(start).filter(|_| text[start - 1].is_ascii_digit()) {
-                place(start..end);
-            }
-        });
+}
+
+/// Where the escape ends that begins before these digits, if it can have any of them.
+#[inline]
+fn escape_around(text: &[u8], start: usize) -> Option<usize> {
+    let before = *text[..start].last()?;
+    if !matches!(before, b'%' | b'u' | b'a'..=b'f' | b'A'..=b'F') {
+        return None;
     }
+    (1..LONGEST_ESCAPE).find_map(|back| after_escape(text, start.checked_sub(back)?))
 }
 
 /// Hexadecimal digits of the shortest hash or id, of MongoDB, and of the longest, SHA-512.
@@ -272,7 +261,7 @@ fn local_part(text: &[u8], from: usize, sign: usize) -> usize {
             b'\\' => match after_escape(text, before).filter(|end| *end <= sign) {
                 // Of two backslashes the second begins no escape.
                 _ if text[from..before].iter().rev().take_while(|b| **b == b'\\').count() % 2 == 1 => break,
-                Some(end) if end - at == 5 && is_letter_escape(&text[at + 1..end]) => at = before,
+                Some(end) if text[at] == b'u' && is_letter_escape(&text[at + 1..end]) => at = before,
                 Some(end) => return end,
                 None => break,
             },
@@ -333,6 +322,50 @@ fn domain(text: &[u8], start: usize) -> Option<usize> {
         at = end + 1;
     }
     (labels >= 2).then_some(end)
+}
+
+fn ipv4(text: &[u8], place: &mut impl FnMut(Range<usize>)) {
+    let (mut at, mut from) = (0, 0);
+    while let Some(point) = scan::find(text, at, text.len(), b'.') {
+        at = point + 1;
+        if let Some(end) = ipv4_end(text, point)
+            && let Some(start) = ipv4_start(text, from, point)
+            && parse_address(&text[start..end]).is_some()
+        {
+            place(start..end);
+            (at, from) = (end, end);
+        }
+    }
+}
+
+/// Digits of an address's parts, at most.
+const MOST_DIGITS: usize = 3;
+
+/// Where the address ends whose first point this is, if three parts follow and then no letter or digit.
+fn ipv4_end(text: &[u8], point: usize) -> Option<usize> {
+    let mut at = point;
+    for _ in 0..3 {
+        let digits = text[at..].strip_prefix(b".")?;
+        let count = digits.iter().take(MOST_DIGITS).take_while(|b| b.is_ascii_digit()).count();
+        at += 1 + (count > 0).then_some(count)?;
+    }
+    (!text.get(at).is_some_and(is_word)).then_some(at)
+}
+
+/// Where the address begins whose first point this is, if there is no letter or digit before.
+fn ipv4_start(text: &[u8], from: usize, point: usize) -> Option<usize> {
+    let count = text[from..point].iter().rev().take(MOST_DIGITS).take_while(|b| b.is_ascii_digit()).count();
+    let start = point - (count > 0).then_some(count)?;
+    if !text[..start].last().is_some_and(is_word) {
+        return Some(start);
+    }
+    // Else what is before must be an escape, which may have the first of these digits, too.
+    let escape = (1..=LONGEST_ESCAPE + count).find_map(|back| after_escape(text, point.checked_sub(back)?));
+    escape.filter(|end| (start..point).contains(end))
+}
+
+fn is_word(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || *byte == b'_'
 }
 
 const LONGEST_IPV6: usize = 45;

@@ -51,7 +51,10 @@ fn addresses() {
             ("ä@example.com. o'neil@a.io müller@x.com", "***. *** ***"),
             ("to='jo@x.com' Nguyễn@x.vn 用户jo@x.com", "to='***' *** 用户***"),
             ("jo%2Btag@x.com %20jo@x.com 5%jo@x.com M%C3%BCller@x.com", "*** %20*** *** ***"),
-            (r"\njo@x.com \u000ajo@x.com m\u00fcller@x.com D\\njo@x.com \'jo@x.com", r"\n*** \u000a*** *** D\\*** \'***"),
+            (
+                r"\njo@x.com \u000ajo@x.com m\u00fcller@x.com D\\njo@x.com \'jo@x.com",
+                r"\n*** \u000a*** *** D\\*** \'***",
+            ),
             ("jo@x.com@y.com a@-x.com a@x-.com a@x.com-", "***@y.com a@-x.com a@x-.com ***-"),
             ("user=jo@example.com.", "user=***."),
             ("@example.com a@b.c@d.e", "@example.com ***@d.e"),
@@ -64,7 +67,10 @@ fn addresses() {
             ("::1 is ::ffff:10.0.0.1.", "*** is ***."),
             ("at 12:34:56, std::string a::b fe80::1%eth0", "at 12:34:56, std::string a::b ***%eth0"),
             ("v1.2.3.4 01.02.03.04", "v1.2.3.4 01.02.03.04"),
-            ("dead:beef::cafe ::bad:face:ed dead::beef add::bed de:ad:be:ef:ca:fe", "*** *** dead::beef add::bed de:ad:be:ef:ca:fe"),
+            (
+                "dead:beef::cafe ::bad:face:ed dead::beef add::bed de:ad:be:ef:ca:fe",
+                "*** *** dead::beef add::bed de:ad:be:ef:ca:fe",
+            ),
         ],
     );
 }

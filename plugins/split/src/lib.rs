@@ -37,7 +37,7 @@ pub struct Split {
     field: String,
     separator: Option<String>,
     into: String,
-    index: Option<FieldId>,
+    index: Option<(String, FieldId)>,
     /// Where the elements of the list are that is looked at.
     elements: Vec<Range<usize>>,
 }
@@ -54,7 +54,13 @@ impl BatchPlugin for Split {
         for name in [&into].into_iter().chain(&index) {
             Fields::check(name)?;
         }
-        let index = index.map(|name| fields.add(&name, Kind::Integer));
+        if index.as_ref().is_some_and(|index| *index == field || *index == into) {
+            return Err("index: it must not be the name of `field` or `into`".to_owned());
+        }
+        let index = index.map(|name| {
+            let field = fields.add(&name, Kind::Integer);
+            (name, field)
+        });
         Ok(Split { field, separator, into, index, elements: Vec::new() })
     }
 
@@ -119,14 +125,15 @@ impl Split {
         let mut row = out.row(event);
         let into = row.fields().add(&self.into, kind);
         let is_list = |cell: &Cell| cell.name == self.field;
+        let is_made = |name: &str| name == self.into || self.index.as_ref().is_some_and(|(index, _)| name == index);
         let list = event.cells().position(|cell| is_list(&cell));
         for (place, cell) in event.cells().enumerate() {
             if Some(place) == list {
                 row.put(into, element);
-                if let Some(field) = self.index {
-                    row.make(field, |made| made.extend_from_slice(index.to_string().as_bytes()));
+                if let Some((_, field)) = &self.index {
+                    row.make(*field, |made| made.extend_from_slice(index.to_string().as_bytes()));
                 }
-            } else if !is_list(&cell) && cell.name != self.into {
+            } else if !is_list(&cell) && !is_made(cell.name) {
                 row.pass(&cell);
             }
         }

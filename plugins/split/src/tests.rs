@@ -56,6 +56,10 @@ fn a_field_of_the_element_name_gives_way() {
         split(r#"{"field":"l","into":"e","index":"i"}"#, r#"{"e":0,"l":["x","y"],"b":2}"#),
         [r#"{"e":"x","i":0,"b":2}"#, r#"{"e":"y","i":1,"b":2}"#]
     );
+    assert_eq!(
+        split(r#"{"field":"l","index":"i"}"#, r#"{"i":"before","l":["x","y"],"b":2,"i":"behind"}"#),
+        [r#"{"l":"x","i":0,"b":2}"#, r#"{"l":"y","i":1,"b":2}"#]
+    );
 }
 
 #[test]
@@ -63,6 +67,9 @@ fn wrong_settings_are_refused() {
     for (settings, expected) in [
         (r#"{"separator":""}"#, "separator: it must not be empty"),
         (r#"{"into":"__x"}"#, "field `__x`: names that begin with `__`"),
+        (r#"{"index":"content"}"#, "index: it must not be the name of `field` or `into`"),
+        (r#"{"into":"e","index":"content"}"#, "index: it must not be the name of `field` or `into`"),
+        (r#"{"into":"e","index":"e"}"#, "index: it must not be the name of `field` or `into`"),
         (r#"{"seperator":","}"#, "unknown field `seperator`"),
     ] {
         let error = run::<Split>(settings, &["1"]).unwrap_err();

@@ -162,10 +162,7 @@ fn of_structured_data_the_settings_say_what_becomes() {
 #[test]
 fn what_comes_more_than_once_becomes_an_array() {
     for (elements, json) in [
-        (
-            r#"[origin ip="192.0.2.1" ip="192.0.2.129"]"#,
-            r#"{"origin":{"ip":["192.0.2.1","192.0.2.129"]}}"#,
-        ),
+        (r#"[origin ip="192.0.2.1" ip="192.0.2.129"]"#, r#"{"origin":{"ip":["192.0.2.1","192.0.2.129"]}}"#),
         (r#"[b x="5"][a z="1" y="2" z="3" x="4" z="3"]"#, r#"{"a":{"x":"4","y":"2","z":["1","3","3"]},"b":{"x":"5"}}"#),
         (r#"[a x="\"" x="\]"]"#, r#"{"a":{"x":["\"","]"]}}"#),
         (r#"[a x="1"][b][c][a y="2" x="3"]"#, r#"{"a":{"x":["1","3"],"y":"2"},"b":{},"c":{}}"#),

@@ -80,7 +80,10 @@ export interface Row {
    * and bytes, integer or float, boolean; JSON for objects and arrays. Nothing for `null` and `undefined`.
    */
   put(field: FieldId | string, value: Value): void;
-  /** Adds a cell that is a range of `Event.data`: its bytes are pointed at, not copied. */
+  /**
+   * Adds a cell that is a range of `Event.data`: its bytes are pointed at, not copied. A range that leaves the line is an
+   * error.
+   */
   putSpan(field: FieldId, start: number, end: number): void;
   /** Sets the event's time, in nanoseconds since the Unix epoch. */
   time(nanoseconds: bigint): void;

@@ -5,9 +5,12 @@ const SECOND = 1_000_000_000n;
 const MONTHS = "janfebmaraprmayjunjulaugsepoctnovdec";
 const LIMIT = 2n ** 63n;
 
+// In the sandbox, the global one becomes a slower one that refuses to say what time it is.
+const OwnDate = Date;
+
 function nanoseconds(year, month, day, hour, minute, second, offset, fraction) {
   if (hour > 23 || minute > 59 || second > 60) return undefined;
-  const date = new Date(0);
+  const date = new OwnDate(0);
   date.setUTCFullYear(year, month - 1, day);
   if (date.getUTCMonth() !== month - 1 || date.getUTCDate() !== day) return undefined;
   // A leap second is the next second's start.

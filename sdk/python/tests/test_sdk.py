@@ -31,7 +31,7 @@ from weir_plugin import (
 )
 from weir_plugin import count, log, times
 from weir_plugin.console import Console
-from weir_plugin.plugin import as_plugin, reader_of
+from weir_plugin.plugin import NoPlugin, as_plugin, reader_of
 from weir_plugin.testing import Harness, golden, run
 
 
@@ -319,7 +319,7 @@ class Sdk(unittest.TestCase):
             ("alone", "export takes a class or a function: this is neither, but a str"),
         ]
         for plugin, words in cases:
-            with self.assertRaises(TypeError) as refused:
+            with self.assertRaises(NoPlugin) as refused:
                 as_plugin(plugin)
             self.assertEqual(str(refused.exception), words)
         fine: list[Any] = [Level, Pairs, Picks, picky, lambda *arguments: KEEP]

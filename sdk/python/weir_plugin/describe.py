@@ -7,7 +7,7 @@ import json
 import sys
 
 from . import API_VERSION
-from .plugin import exported, reader_of
+from .plugin import NoPlugin, exported, reader_of
 
 
 def main(module: str) -> None:
@@ -19,5 +19,5 @@ def main(module: str) -> None:
 if __name__ == "__main__":
     try:
         main(sys.argv[1])
-    except LookupError as error:
+    except (LookupError, NoPlugin) as error:
         sys.exit(str(error))

@@ -162,12 +162,16 @@ def export(plugin: Exported[S]) -> None:
     _exported.append(as_plugin(plugin))
 
 
+class NoPlugin(TypeError):
+    """Why something cannot be exported."""
+
+
 def as_plugin(plugin: Exported[S]) -> type[BatchPlugin[object]]:
-    """The class of what can be exported. A `TypeError` says why it can be none, so that it is found in the build."""
+    """The class of what can be exported. A `NoPlugin` says why it can be none, so that it is found in the build."""
     if isinstance(plugin, type):
         _check_class(plugin)
     elif isinstance(plugin, BatchPlugin) or not callable(plugin):
-        raise TypeError(f"export takes a class or a function: this is neither, but a {type(plugin).__name__}")
+        raise NoPlugin(f"export takes a class or a function: this is neither, but a {type(plugin).__name__}")
     else:
         name = getattr(plugin, "__name__", type(plugin).__name__)
         _check_arguments(plugin, name, "event", "row")
@@ -181,12 +185,12 @@ def _check_class(plugin: type) -> None:
     name = plugin.__name__
     own = f"class {name}(Plugin[NoSettings])"
     if not issubclass(plugin, BatchPlugin):
-        raise TypeError(f"the class {name} is no plugin: make it one by `{own}`")
+        raise NoPlugin(f"the class {name} is no plugin: make it one by `{own}`")
     has_event = getattr(plugin, "event", Plugin.event) is not Plugin.event
     if plugin.batch is BatchPlugin.batch and has_event:
-        raise TypeError(f"the class {name} has `event`, and no `batch` as a BatchPlugin must: make it `{own}`")
+        raise NoPlugin(f"the class {name} has `event`, and no `batch` as a BatchPlugin must: make it `{own}`")
     if plugin.batch in (BatchPlugin.batch, Plugin.batch) and not has_event:
-        raise TypeError(f"the class {name} has neither `event` nor `batch`")
+        raise NoPlugin(f"the class {name} has neither `event` nor `batch`")
     _check_method(plugin, "__init__", "settings", "fields")
     _check_method(plugin, "batch", "batch", "last", "out")
     if has_event:
@@ -211,7 +215,7 @@ def _check_arguments(function: Callable[..., object], name: str, *arguments: str
         signature.bind(*arguments)
     except TypeError:
         takes = f"({', '.join(signature.parameters)})"
-        raise TypeError(f"`{name}` must take ({', '.join(arguments)}), and it takes {takes}") from None
+        raise NoPlugin(f"`{name}` must take ({', '.join(arguments)}), and it takes {takes}") from None
 
 
 def exported() -> type[BatchPlugin[object]]:

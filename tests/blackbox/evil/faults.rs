@@ -58,7 +58,7 @@ fn names_that_fields_may_not_have_are_named() {
 
 #[test]
 fn a_loop_without_end_runs_out_of_fuel_wherever_it_is() {
-    let fuel = 10_000_000 + 2_000 * (9 * EVENTS + 16 * EVENTS);
+    let fuel = 10_000_000 + 2_000 * (9 * EVENTS + 64 * EVENTS);
     for mode in ["spin", "spin-in-alloc", "spin-in-free"] {
         let ran = assert_always_faults(mode, "", "out of fuel: it used all of #");
         let counts = &plugin(&ran).counts;

@@ -231,7 +231,7 @@ impl Used {
     /// Adds what it wanted more of than it may have. Gives the fault in words.
     fn add_fault(&mut self, fault: &Fault, limits: &Limits) -> String {
         match fault {
-            Fault::OutOfFuel { fuel } => self.call = (*fuel, *fuel),
+            Fault::OutOfFuel { fuel, .. } => self.call = (*fuel, *fuel),
             Fault::OutOfMemory { limit } => self.memory = *limit,
             Fault::Swollen => self.output = (limits.output_bytes as u64, limits.output_bytes as u64),
             _ => {}
