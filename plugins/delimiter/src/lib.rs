@@ -86,6 +86,8 @@ pub struct Delimiter {
     quote: u16,
     brackets: bool,
     trim: bool,
+    /// So many columns from the first on are as they are, unless they have quotes, and others follow.
+    plain: usize,
     row: Shape,
 }
 
@@ -143,6 +145,12 @@ impl Plugin for Delimiter {
             }
             None => None,
         };
+        let (trim, brackets) = (config.trim, config.brackets.unwrap_or(preset.brackets));
+        let nil = config.nil.or(preset.nil.map(str::to_owned)).map(String::into_bytes);
+        let plain = match trim || brackets || nil.is_some() {
+            true => 0,
+            false => time.as_ref().map_or(columns.len() - 1, |time| time.column.min(columns.len() - 1)),
+        };
         Ok(Delimiter {
             source: config.field,
             comment: config.comment.or(preset.comment.map(str::to_owned)).filter(|comment| !comment.is_empty()),
@@ -152,14 +160,15 @@ impl Plugin for Delimiter {
                 bytes => Separator::Long(Literal::new(bytes)),
             },
             quote,
-            brackets: config.brackets.unwrap_or(preset.brackets),
-            trim: config.trim,
+            brackets,
+            trim,
+            plain,
             row: Shape {
                 fields: columns.iter().map(|(name, kind)| fields.add(name, *kind)).collect(),
                 taken: columns.into_iter().map(|(name, _)| name).filter(|name| name.starts_with("column_")).collect(),
                 too_few: config.too_few.unwrap_or(preset.too_few),
                 too_many: config.too_many.unwrap_or(preset.too_many),
-                nil: config.nil.or(preset.nil.map(str::to_owned)).map(String::into_bytes),
+                nil,
                 extra: Vec::new(),
                 time,
             },
@@ -178,12 +187,15 @@ impl Plugin for Delimiter {
         let (quote, brackets, trim) = (self.quote, self.brackets, self.trim);
         match &self.separator {
             Separator::Byte(byte) => {
-                let separators = Hits::new(data, start, end, *byte);
-                self.row.put(Columns { data, at: start, end, quote, brackets, trim, separator: 1, separators }, row)?;
+                let mut separators = Hits::new(data, start, end, *byte);
+                let (count, at) = self.row.put_plain(self.plain, quote, data, (start, end), &mut separators, row);
+                let columns = Columns { data, at, end, quote, brackets, trim, separator: 1, separators };
+                self.row.put(count, columns, row)?;
             }
             Separator::Long(long) => {
                 let (separator, separators) = (long.bytes().len(), LongHits::new(data, start, end, long));
-                self.row.put(Columns { data, at: start, end, quote, brackets, trim, separator, separators }, row)?;
+                let columns = Columns { data, at: start, end, quote, brackets, trim, separator, separators };
+                self.row.put(0, columns, row)?;
             }
         }
         Ok(Keep)
@@ -213,10 +225,36 @@ fn columns(config: &Config, preset: &Defaults) -> Result<Vec<(String, Kind)>, St
 }
 
 impl Shape {
-    /// Puts the cells of a line.
+    /// Puts the first cells of a line, `most` at most, up to one with quotes. Gives how many, and where the next begins.
     #[inline(always)]
-    fn put<S: Separators>(&mut self, mut columns: Columns<S>, row: &mut Row) -> Result<(), &'static str> {
-        let mut count = 0;
+    fn put_plain(
+        &self,
+        most: usize,
+        quote: u16,
+        data: &[u8],
+        (mut at, end): (usize, usize),
+        separators: &mut Hits,
+        row: &mut Row,
+    ) -> (usize, usize) {
+        for (count, field) in self.fields[..most].iter().enumerate() {
+            if at < end && u16::from(data[at]) == quote {
+                return (count, at);
+            }
+            let Some(next) = Iterator::next(separators) else { return (count, at) };
+            row.span(*field, at, next);
+            at = next + 1;
+        }
+        (most, at)
+    }
+
+    /// Puts the cells of a line, from the column of that number on.
+    #[inline(always)]
+    fn put<S: Separators>(
+        &mut self,
+        mut count: usize,
+        mut columns: Columns<S>,
+        row: &mut Row,
+    ) -> Result<(), &'static str> {
         let mut more = true;
         while more {
             let mut column = columns.next()?;
