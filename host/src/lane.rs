@@ -427,7 +427,8 @@ impl Lane {
             idle = None;
         }
         // What comes back without being awaited is settled in time for the next note.
-        let is_awaited = self.is_full() || self.is_finishing || self.overdraft.is_some();
+        let is_awaited =
+            self.is_full() || self.is_finishing || self.overdraft.is_some() || self.budget.is_filled_by_payloads();
         if self.returns.wait(is_awaited) && is_awaited {
             return Turn::More;
         }

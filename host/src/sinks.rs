@@ -28,8 +28,8 @@ use crate::sink::{Encode, Sender};
 /// Payloads of a logstore that may be on their way over a network.
 const IN_FLIGHT: usize = 8;
 
-/// The same where a logstore has several sinks and its project names a budget of memory: one that is slower than the others
-/// holds them up only when that is used up.
+/// The same where a logstore has several sinks and its project names a budget of memory: one that is slower than the
+/// others holds them up only when that is used up.
 const IN_FLIGHT_BESIDE: usize = 4096;
 
 /// The sinks of an agent, by name.
@@ -105,7 +105,8 @@ impl Sinks {
         Ok(())
     }
 
-    /// A logstore's ways to its sinks, which must have been started. `has_budget`: the configuration says how much memory its project has.
+    /// A logstore's ways to its sinks, which must have been started. `has_budget`: the configuration says how much memory
+    /// its project has.
     pub fn outlets(&self, logstore: &Logstore, has_budget: bool) -> Result<Vec<OutletParts>> {
         let target = Arc::new(logstore.name.clone());
         let in_flight = if has_budget && logstore.sinks.len() > 1 { IN_FLIGHT_BESIDE } else { IN_FLIGHT };

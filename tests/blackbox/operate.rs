@@ -143,6 +143,15 @@ fn what_nobody_reads_is_done_all_the_same() {
     };
     assert_eq!(closed("check --no-plugins"), "0\n");
     assert_eq!(closed("dead-letters list"), "0\n");
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut check = site.weir(["check", "--no-plugins", "-c", "weir.yaml"]);
+    let full = check.stdout(full).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(full.status.code(), Some(70));
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert!(said.contains("error: standard output cannot be written: No space left"), "{said}");
+    let done = site.output(["dead-letters", "replay", "shop/nope", "-c", "weir.yaml"]);
+    done.assert_code(64);
+    done.assert_says("there is no logstore shop/nope in the configuration");
     site.write("weir.yaml", "nonsense: 1\n");
     assert_eq!(closed("check"), "78\n");
 }

@@ -344,7 +344,7 @@ pub fn is_for(logstore: &Logstore, groups: &[String]) -> bool {
     logstore.machine_groups.is_empty() || logstore.machine_groups.iter().any(|group| groups.contains(group))
 }
 
-/// The configuration without the logstores that are for others.
+/// The configuration without the logstores that are for others, and with the memory divided that there is for projects.
 fn for_agent(config: &Config, groups: &[String], memory: Option<u64>) -> Config {
     let mut config = config.clone();
     config.logstores.retain(|logstore| is_for(logstore, groups));

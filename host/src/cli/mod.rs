@@ -107,9 +107,10 @@ pub fn main() -> ExitCode {
         Command::Plugin { command } => plugin::run(&command),
         Command::Compile(args) => compile::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => tell(&error),
+    match (result, screen::lost()) {
+        (Err(error), _) => tell(&error),
+        (Ok(()), Some(lost)) => tell(&anyhow::anyhow!("standard output cannot be written: {lost}")),
+        (Ok(()), None) => ExitCode::SUCCESS,
     }
 }
 

@@ -1,22 +1,41 @@
 //! What commands show of an agent: tables, numbers for people, and nothing that a terminal would obey.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
 
-/// Writes a line to standard output. If nobody reads that any more, what is being done is done to its end all the same.
+/// Writes a line to standard output. If nobody reads that any more, what is being done is done to its end all the same; any
+/// other error is what the command ends with: see [`lost`].
 macro_rules! say {
-    ($($what:tt)*) => { $crate::cli::screen::write_line(std::io::stdout().lock(), format_args!($($what)*)) };
+    ($($what:tt)*) => { $crate::cli::screen::say_line(format_args!($($what)*)) };
 }
 
-/// The same to standard error.
+/// Writes a line to standard error, if anybody reads it.
 macro_rules! complain {
-    ($($what:tt)*) => { $crate::cli::screen::write_line(std::io::stderr().lock(), format_args!($($what)*)) };
+    ($($what:tt)*) => { _ = $crate::cli::screen::write_line(std::io::stderr().lock(), format_args!($($what)*)) };
 }
 
-pub fn write_line(mut to: impl Write, what: std::fmt::Arguments) {
-    let _ = to.write_fmt(what).and_then(|()| to.write_all(b"\n")).and_then(|()| to.flush());
+/// Why a line could not be written to standard output.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// Why a line of the output is missing, if one is.
+pub fn lost() -> Option<&'static io::Error> {
+    LOST.get()
+}
+
+pub fn say_line(what: std::fmt::Arguments) {
+    match write_line(io::stdout().lock(), what) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => _ = LOST.set(error),
+        _ => {}
+    }
+}
+
+pub fn write_line(mut to: impl Write, what: std::fmt::Arguments) -> io::Result<()> {
+    to.write_fmt(what)?;
+    to.write_all(b"\n")?;
+    to.flush()
 }
 
 /// Writes to standard output. Whoever reads it may have seen enough.

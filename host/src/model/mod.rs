@@ -26,11 +26,9 @@ use crate::sink::compress::Compression;
 use crate::sink::ndjson::Ndjson;
 use crate::sink::outlet::{Batching, OutletParts};
 use crate::sink::{Payload, Returns, Sender};
-use crate::source::decode::{Decoder, Invalid};
 use crate::source::framing::multiline::{Patterns, Rule};
-use crate::source::framing::{Format, Framing, LongEvent};
 use crate::source::watch::{News, Watch};
-use crate::source::{Rotated, Settings, Source, StartAt};
+use crate::source::{Settings, Source};
 use oracle::{Oracle, Token};
 use world::{Real, SECRET, Simulated, World};
 
@@ -127,25 +125,13 @@ impl Run<'_> {
             Rotation::OneMatches => vec!["*.log".to_owned()],
         };
         let multiline = self.joins.then(|| Rule::new(&Patterns::Start("^#".into()), 1000).unwrap());
-        Settings {
-            root: self.world.root(),
-            include,
-            exclude: Vec::new(),
-            from: StartAt::Beginning,
-            poll_interval: Duration::from_secs(1),
-            decoder: Decoder::new("utf-8", Invalid::Keep).unwrap(),
-            framing: Framing {
-                format: Format::Lines,
-                max_event: 1 << 20,
-                long: LongEvent::Split,
-                multiline,
-                flush_after: FLUSH_AFTER,
-            },
-            ignore_older: None,
-            rotated: Rotated { wait: WAIT, max_files: 1000, max_size: 1 << 40 },
-            max_open: if self.random.clone().bool() { 1000 } else { 2 },
-            tags: Arc::default(),
-        }
+        let root = self.world.root();
+        let mut settings = Settings { include, ..Settings::plain(&root) };
+        settings.framing.multiline = multiline;
+        settings.framing.flush_after = FLUSH_AFTER;
+        settings.rotated.wait = WAIT;
+        settings.max_open = if self.random.clone().bool() { 1000 } else { 2 };
+        settings
     }
 
     fn start(&mut self) {

@@ -274,36 +274,56 @@ fn is_too_many(error: &io::Error) -> bool {
 mod tests {
     use std::collections::HashMap;
     use std::fs;
-    use std::sync::Arc;
+    use std::path::PathBuf;
     use std::time::Duration;
 
-    use super::super::decode::{Decoder, Invalid};
     use super::super::framing::multiline::{Patterns, Rule};
-    use super::super::framing::{Format, Framing, LongEvent};
     use super::super::reader::Chunk;
     use super::super::watch::{News, Watch};
-    use super::super::{EVENTS, Read, Rotated, Settings, StartAt};
+    use super::super::{EVENTS, FEW_RESTS, Read, Settings};
     use super::*;
 
-    fn settings(root: &Path, multiline: Option<Rule>) -> Settings {
-        Settings {
-            root: root.to_owned(),
-            include: vec!["app.log".into()],
-            exclude: Vec::new(),
-            from: StartAt::Beginning,
-            poll_interval: Duration::from_secs(1),
-            decoder: Decoder::new("utf-8", Invalid::Keep).unwrap(),
-            framing: Framing {
-                format: Format::Lines,
-                max_event: 1 << 20,
-                long: LongEvent::Split,
-                multiline,
-                flush_after: Duration::from_secs(5),
-            },
-            ignore_older: None,
-            rotated: Rotated { wait: Duration::from_secs(60), max_files: 10, max_size: 1 << 30 },
-            max_open: 10,
-            tags: Arc::default(),
+    /// `app.log`, and what is read of it and of what follows it.
+    struct Scene {
+        path: PathBuf,
+        source: Source,
+        chunk: Chunk,
+        now: Instant,
+        read: String,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Scene {
+        fn new(text: &str, multiline: Option<Rule>) -> Scene {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("app.log");
+            fs::write(&path, text).unwrap();
+            let mut settings = Settings::plain(dir.path());
+            settings.framing.multiline = multiline;
+            let source = Source::new(settings, HashMap::new(), Watch::deaf(), News::new(Box::new(|| {}))).unwrap();
+            Scene { path, source, chunk: Chunk::default(), now: Instant::now(), read: String::new(), _dir: dir }
+        }
+
+        /// Reads a chunk, if there is one.
+        fn next(&mut self) -> bool {
+            if self.source.read(&mut self.chunk, false, self.now) != Read::Some {
+                return false;
+            }
+            let batch = &self.chunk.batch;
+            for event in 0..batch.len() {
+                let [_, start, end] = *batch.event(event) else { panic!("one cell an event") };
+                self.read.push_str(std::str::from_utf8(&batch.arena[start as usize..end as usize]).unwrap());
+                self.read.push('\n');
+            }
+            true
+        }
+
+        /// Reads what there is in three seconds: less than a line without an end waits.
+        fn go_on(&mut self) {
+            for _ in 0..3 {
+                self.now += Duration::from_secs(1);
+                while self.next() {}
+            }
         }
     }
 
@@ -313,43 +333,43 @@ mod tests {
 
     #[test]
     fn of_many_short_lines_all_are_read_before_the_next_generation() {
-        for multiline in [None, Some(Rule::new(&Patterns::Start("^".to_owned()), 100).unwrap())] {
+        // Where lines are joined, the last one may go on.
+        let joined = Rule::new(&Patterns::Start("^".to_owned()), 100).unwrap();
+        for (multiline, left) in [(None, 0), (Some(joined), 1)] {
             // More than fit into a chunk, and fewer bytes than one reads.
             const LINES: usize = 3 * EVENTS;
-            let dir = tempfile::tempdir().unwrap();
-            let path = dir.path().join("app.log");
-            fs::write(&path, lines(0..LINES)).unwrap();
-            let (mut now, mut chunk, mut read) = (Instant::now(), Chunk::default(), String::new());
-            let news = News::new(Box::new(|| {}));
-            let settings = settings(dir.path(), multiline);
-            let mut source = Source::new(settings, HashMap::new(), Watch::deaf(), news).unwrap();
-            let mut next = |source: &mut Source, now| {
-                if source.read(&mut chunk, false, now) != Read::Some {
-                    return false;
-                }
-                let batch = &chunk.batch;
-                for event in 0..batch.len() {
-                    let [_, start, end] = *batch.event(event) else { panic!("one cell an event") };
-                    read.push_str(std::str::from_utf8(&batch.arena[start as usize..end as usize]).unwrap());
-                    read.push('\n');
-                }
-                true
-            };
-            assert!(next(&mut source, now));
-            fs::rename(&path, dir.path().join("app.log.1")).unwrap();
-            fs::write(&path, lines(LINES..LINES + 10)).unwrap();
-            for _ in 0..10 {
-                now += Duration::from_secs(1);
-                while next(&mut source, now) {}
-            }
-            // The last may go on where lines are joined.
-            let expected = lines(0..LINES + 10);
-            assert!(
-                expected.starts_with(&read) && read.len() + 6 >= expected.len(),
-                "{} of {}",
-                read.len(),
-                expected.len()
-            );
+            let mut scene = Scene::new(&lines(0..LINES), multiline);
+            assert!(scene.next());
+            fs::rename(&scene.path, scene.path.with_extension("log.1")).unwrap();
+            fs::write(&scene.path, lines(LINES..LINES + 10)).unwrap();
+            scene.go_on();
+            assert!(scene.read == lines(0..LINES + 10 - left), "{} lines", scene.read.lines().count());
         }
+    }
+
+    #[test]
+    fn the_beginning_of_a_line_that_is_let_go_is_in_the_file_or_counted() {
+        let long = "x".repeat(FEW_RESTS + 1);
+        for is_let_go in [false, true] {
+            let mut scene = Scene::new(&format!("one\n{long}"), None);
+            scene.go_on();
+            assert!(scene.source.buffered() > FEW_RESTS);
+            if is_let_go {
+                scene.source.release();
+                assert_eq!(scene.source.buffered(), 0);
+            }
+            fs::write(&scene.path, "two\n").unwrap();
+            scene.go_on();
+            let rest = if is_let_go { String::new() } else { format!("{long}\n") };
+            assert!(scene.read == format!("one\n{rest}two\n"), "{}", scene.read.len());
+            assert_eq!(scene.source.counts.abandoned_bytes, if is_let_go { long.len() as u64 } else { 0 });
+        }
+        // It goes on where it was.
+        let mut scene = Scene::new(&long, None);
+        scene.go_on();
+        scene.source.release();
+        fs::write(&scene.path, format!("{long}y\n")).unwrap();
+        scene.go_on();
+        assert!(scene.read == format!("{long}y\n"), "{}", scene.read.len());
     }
 }

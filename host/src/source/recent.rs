@@ -146,9 +146,7 @@ mod tests {
     use std::path::PathBuf;
     use std::time::{Duration, SystemTime};
 
-    use super::super::decode::{Decoder, Invalid};
     use super::super::framing::multiline::{Patterns, Rule};
-    use super::super::framing::{Framing, LongEvent};
     use super::super::{Rotated, StartAt};
     use super::*;
     use crate::event::CELL;
@@ -163,26 +161,13 @@ mod tests {
         fn new(format: Format, start: Option<&str>) -> Site {
             let dir = tempfile::tempdir().unwrap();
             let rule = |start: &str| Rule::new(&Patterns::Start(start.to_owned()), 100).unwrap();
-            let framing = Framing {
-                format,
-                max_event: 1 << 20,
-                long: LongEvent::Split,
-                multiline: start.map(rule),
-                flush_after: Duration::from_secs(5),
-            };
-            let settings = Settings {
-                root: dir.path().to_owned(),
-                include: vec!["**/*.log".into(), "*.gz".into()],
-                exclude: vec!["not.log".into()],
-                from: StartAt::End,
-                poll_interval: Duration::from_secs(1),
-                decoder: Decoder::new("utf-8", Invalid::Keep).unwrap(),
-                framing,
-                ignore_older: None,
-                rotated: Rotated { wait: Duration::ZERO, max_files: 0, max_size: 0 },
-                max_open: 1,
-                tags: Default::default(),
-            };
+            let mut settings = Settings::plain(dir.path());
+            settings.include = vec!["**/*.log".into(), "*.gz".into()];
+            settings.exclude = vec!["not.log".into()];
+            settings.from = StartAt::End;
+            (settings.framing.format, settings.framing.multiline) = (format, start.map(rule));
+            settings.rotated = Rotated { wait: Duration::ZERO, max_files: 0, max_size: 0 };
+            settings.max_open = 1;
             Site { dir, settings, age: 0 }
         }
 

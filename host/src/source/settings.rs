@@ -54,3 +54,31 @@ pub struct Rotated {
     /// Bytes on disk that they may have together.
     pub max_size: u64,
 }
+
+#[cfg(test)]
+impl Settings {
+    /// All `*.log` of a directory, each line an event: for tests, which change what they are about.
+    pub fn plain(root: &std::path::Path) -> Settings {
+        use super::decode::Invalid;
+        use super::framing::{Format, LongEvent};
+        Settings {
+            root: root.to_owned(),
+            include: vec!["*.log".into()],
+            exclude: Vec::new(),
+            from: StartAt::Beginning,
+            poll_interval: Duration::from_secs(1),
+            decoder: Decoder::new("utf-8", Invalid::Keep).expect("an encoding that there is"),
+            framing: Framing {
+                format: Format::Lines,
+                max_event: 1 << 20,
+                long: LongEvent::Split,
+                multiline: None,
+                flush_after: Duration::from_secs(5),
+            },
+            ignore_older: None,
+            rotated: Rotated { wait: Duration::from_secs(60), max_files: 1000, max_size: 1 << 40 },
+            max_open: 1000,
+            tags: Arc::default(),
+        }
+    }
+}

@@ -63,8 +63,8 @@ pub struct Sent {
 }
 
 impl<T: Transport> Common<T> {
-    /// Sends a piece once. After a mistake in weir, of which the panic tells, the piece is gone: its events stay unsettled, and come
-    /// again when the agent does.
+    /// Sends a piece once. After a mistake in weir, of which the panic tells, the piece is gone: its events stay unsettled,
+    /// and come again when the agent does.
     pub async fn send_or_give_up(self: Arc<Self>, piece: Piece, at: Instant) -> Sent {
         let target = piece.whole.target.clone();
         let sent = AssertUnwindSafe(self.send(piece, at)).catch_unwind().await;

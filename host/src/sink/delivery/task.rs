@@ -98,6 +98,9 @@ impl<T: Transport> Task<T> {
             }
         }
         self.publish();
+        // Also what it would have been too early for.
+        self.told.clear();
+        self.tell_letters(Instant::now());
     }
 
     fn publish(&self) {

@@ -133,6 +133,15 @@ impl Scene {
 
 const LONG: Duration = Duration::from_secs(60);
 
+#[track_caller]
+fn wait_until(is_so: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < LONG, "it does not come to that");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn refuses_bad(_: usize, _: &LogstoreName, events: &[String]) -> Outcome {
     match events.iter().any(|event| event.starts_with("bad")) {
         true => Outcome::Refused("400: bad".to_owned()),
@@ -245,11 +254,7 @@ fn while_nothing_is_reached_one_request_at_a_time_tries() {
     for id in 0..100 {
         scene.send(&format!("p{id}/x"), id, &["event"]);
     }
-    let begun = Instant::now();
-    while transport.requests.load(Ordering::SeqCst) < 10 {
-        assert!(begun.elapsed() < LONG);
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(|| transport.requests.load(Ordering::SeqCst) >= 10);
     // Two at the beginning, and then one after the other: a hundred payloads did not make a hundred tries.
     assert_eq!(transport.most.swap(0, Ordering::SeqCst), 2);
     is_down.store(0, Ordering::SeqCst);
@@ -312,17 +317,13 @@ fn what_a_lane_left_behind_is_not_sent_when_its_logstore_has_begun_anew() {
     scene.send("c/d", 0, &["other"]);
     scene.send("a/b", 0, &["1"]);
     scene.send("a/b", 1, &["2"]);
-    while scene.count("failures") == 0 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(|| scene.count("failures") > 0);
     let former = std::mem::replace(&mut scene.returns, Returns::new(Box::new(|| {})));
     former.end();
     let again = ["1", "2", "3", "4"];
     (2..).zip(again).for_each(|(id, event)| scene.send("a/b", id, &[event]));
     // There were three.
-    while scene.accounts.waiting.load(Ordering::Relaxed) < 4 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_until(|| scene.accounts.waiting.load(Ordering::Relaxed) >= 4);
     is_there.store(true, Ordering::SeqCst);
     let back = scene.close(LONG);
     assert_eq!(back.into_keys().collect::<Vec<_>>(), [2, 3, 4, 5]);

@@ -216,12 +216,12 @@ fn unless_unchanged(dir: &Path, out: &Path, tools: &str, build: impl FnOnce(&Pat
     let own = own_dir(dir)?;
     // Another build of the same project is waited for: both put things into its directory. Without locks both just try.
     let lock = fs::File::create(own.join("lock"));
-    let _is_ours = lock.as_ref().map(|file| {
-        if flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-            complain!("waiting for another build of {}", dir.display());
-            let _ = flock(file, FlockOperation::LockExclusive);
-        }
-    });
+    if let Ok(file) = &lock
+        && flock(file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+    {
+        complain!("waiting for another build of {}", dir.display());
+        let _ = flock(file, FlockOperation::LockExclusive);
+    }
     let stamp = Stamp::of(dir, tools)?;
     if let Some(path) = stamp.component(&own, out) {
         return Ok(Built { path, is_new: false });
