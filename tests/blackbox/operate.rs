@@ -130,6 +130,24 @@ fn a_name_that_is_no_text_hides_nothing() {
 }
 
 #[test]
+fn a_token_that_two_have_is_nobodys_and_told_of() {
+    let site = Site::new();
+    serve(&site, &format!(", token: {OPERATOR}"), LOGSTORES);
+    let text = fs::read_to_string(site.path("weir.yaml")).unwrap();
+    let projects = "shop: { token_file: one }, pay: { token_file: other }";
+    site.write("weir.yaml", text.replace(&format!("shop: {{ token: {SHOP} }}"), projects));
+    site.write("one", SHOP);
+    site.write("other", format!("{SHOP}\n"));
+    let mut served = Served::start(&site);
+    served.ask_with(SHOP, &["status"]).assert_code(70);
+    served.agent.wait_to_say("both have the same token in their files: nobody can use it");
+    // Each its own again.
+    site.write("other", "pay-pay-pay-pay-pay");
+    served.wait_until("token of its own", |served| served.ask_with(SHOP, &["status", "shop"]).status.success());
+    served.agent.stop().assert_settled();
+}
+
+#[test]
 fn what_nobody_reads_is_done_all_the_same() {
     let site = Site::new();
     site.config(LOGSTORES);
