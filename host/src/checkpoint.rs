@@ -86,7 +86,7 @@ impl Checkpoint {
         let describe = || format!("the checkpoint {}", path.display());
         let backup = path.with_extension("backup");
         make(path).with_context(describe)?;
-        let (database, restored) = match open_sound(path) {
+        let (database, restored) = match when_free(|| open_sound(path)) {
             Ok(database) => (database, None),
             Err(Unusable::InUse) => bail!("{} is in use: another weir runs with this data_dir", describe()),
             Err(Unusable::Error(error)) => return Err(error).with_context(describe),
@@ -315,6 +315,21 @@ enum Unusable {
     Error(anyhow::Error),
 }
 
+/// An agent that was killed has it for a moment longer: a process that it was just starting has its files until it is the
+/// other program.
+const FREE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Opens what another process may have and is about to let go of.
+fn when_free<T>(mut open: impl FnMut() -> Result<T, Unusable>) -> Result<T, Unusable> {
+    let begun = Instant::now();
+    loop {
+        match open() {
+            Err(Unusable::InUse) if begun.elapsed() < FREE_WITHIN => std::thread::sleep(Duration::from_millis(5)),
+            opened => return opened,
+        }
+    }
+}
+
 /// Opens or makes a database, and reads all of it once, so that damage is found now.
 fn open_sound(path: &Path) -> Result<Database, Unusable> {
     // It checks its own checksums, but a damaged one can also make it panic.
@@ -376,6 +391,24 @@ mod tests {
     fn position(offset: u64) -> Position {
         let stamp = Stamp { looked: offset, head: 0, head_hash: 1, tail_hash: u64::MAX };
         Position { place: Place::at(offset), stamp, born: Some(3), path: "/a".into(), gone: None }
+    }
+
+    #[test]
+    fn what_is_in_use_for_a_moment_is_waited_for() {
+        let mut tries = 0;
+        let opened = when_free(|| {
+            tries += 1;
+            if tries < 4 { Err(Unusable::InUse) } else { Ok(tries) }
+        });
+        assert_eq!(opened.ok(), Some(4));
+        assert!(matches!(when_free(|| Err::<(), _>(Unusable::InUse)), Err(Unusable::InUse)));
+        let mut tries = 0;
+        let damaged = || {
+            tries += 1;
+            Err::<(), _>(Unusable::Damaged("it is".to_owned()))
+        };
+        assert!(matches!(when_free(damaged), Err(Unusable::Damaged(_))));
+        assert_eq!(tries, 1);
     }
 
     #[test]
